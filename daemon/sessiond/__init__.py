@@ -1,0 +1,1 @@
+"""The daemon that owns an agent's session database."""

@@ -1,0 +1,1 @@
+"""The session database on SQLite: the only code that writes SQL."""

@@ -1,0 +1,1 @@
+"""What the daemon and its clients agree on: messages, schema, queries, rules. No I/O."""
