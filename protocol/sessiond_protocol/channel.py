@@ -1,0 +1,238 @@
+"""Exactly once: the two halves of a channel as pure state machines.
+
+A *channel* is one logical stream of writes with at most one live connection. Each write carries
+``seq`` (from 1, rising by one, given when its bytes enter the send buffer and never before) and
+``floor``, the lowest number still outstanding at the client.
+
+The daemon *decides* number n if and only if ``n = max(last, floor - 1) + 1``. Deciding is
+applying, or failing for a reason of the request; both leave a receipt. A refusal for a reason of
+the daemon decides nothing, so the same number may be sent again. After a lost connection the
+client sends what is outstanding again, in order; what was decided is answered from its receipt.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from hashlib import blake2b
+from typing import Final
+
+import msgspec
+
+from sessiond_protocol.errors import DECIDED, Code
+
+DIGEST_BYTES: Final = 8
+MAX_UNDECIDED: Final = 4096
+CLIENT_ID_BYTES: Final = 16
+
+
+def digest(method: str, arguments: bytes) -> bytes:
+    """Identifies a request: 8 bytes of BLAKE2b over its method and its argument bytes."""
+    return blake2b(arguments, digest_size=DIGEST_BYTES, key=method.encode()[:64]).digest()
+
+
+# --- the daemon's half ---------------------------------------------------------------------
+
+
+class Verdict(Enum):
+    """What the daemon does with a numbered write."""
+
+    DECIDE = auto()  # apply it now, its number is next
+    ANSWER = auto()  # it was decided before: answer from the receipt
+    DROP = auto()  # below the floor: the client no longer waits for it
+    OUT_OF_ORDER = auto()  # a predecessor was refused or is missing: refuse, decide nothing
+    REUSED = auto()  # this number belonged to a different request
+
+
+class Receipt(msgspec.Struct, frozen=True, array_like=True):
+    """How a number was decided; ``error`` is nil, or the error as it stood on the wire."""
+
+    seq: int
+    digest: bytes
+    error: tuple[str, str, dict[str, object] | None] | None
+    result: msgspec.Raw
+
+
+class Stored(msgspec.Struct, frozen=True, array_like=True):
+    """The receipts of one channel and one batch, as one row keeps them.
+
+    ``runs`` holds message ids as ``(first seq, first id, digests)``: both rise by one along the
+    joined digests. ``others`` holds every other receipt whole.
+    """
+
+    runs: list[tuple[int, int, bytes]]
+    others: list[Receipt]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_stored = msgspec.msgpack.Decoder(Stored).decode
+
+
+def store_receipts(receipts: Iterable[Receipt]) -> bytes:
+    """Receipts in rising order as the bytes of one row."""
+    runs: list[tuple[int, int, bytes]] = []
+    others: list[Receipt] = []
+    joined: list[bytes] = []
+    first_seq = first_id = 0
+    for receipt in receipts:
+        number = None if receipt.error is not None else _small_int(receipt.result)
+        if number is None:
+            others.append(receipt)
+            continue
+        length = len(joined)
+        if joined and receipt.seq == first_seq + length and number == first_id + length:
+            joined.append(receipt.digest)
+            continue
+        if joined:
+            runs.append((first_seq, first_id, b"".join(joined)))
+        first_seq, first_id, joined = receipt.seq, number, [receipt.digest]
+    if joined:
+        runs.append((first_seq, first_id, b"".join(joined)))
+    return _encode(Stored(runs, others))
+
+
+def load_receipts(data: bytes) -> list[Receipt]:
+    """The receipts of one row, in no particular order."""
+    stored = _decode_stored(data)
+    receipts = list(stored.others)
+    for first_seq, first_id, joined in stored.runs:
+        for index in range(len(joined) // DIGEST_BYTES):
+            one = joined[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]
+            result = msgspec.Raw(_encode(first_id + index))
+            receipts.append(Receipt(first_seq + index, one, None, result))
+    return receipts
+
+
+def _small_int(result: msgspec.Raw) -> int | None:
+    data = bytes(result)
+    if data and (data[0] <= 0x7F or 0xCC <= data[0] <= 0xCF):
+        number: int = msgspec.msgpack.decode(data, type=int)
+        return number
+    return None
+
+
+@dataclass(slots=True)
+class ServerChannel:
+    """What the daemon knows of one channel after its last commit.
+
+    ``last`` is the highest number decided, ``floor`` the highest floor seen.
+    """
+
+    last: int = 0
+    floor: int = 1
+    known: bool = False
+    receipts: dict[int, Receipt] = field(default_factory=dict)
+    answer_bytes: int = 0
+
+    def judge(self, seq: int, floor: int, identity: bytes) -> Verdict:
+        """What to do with number ``seq``; changes nothing but the floor it has seen."""
+        if floor > self.floor:
+            self.floor = floor
+        if seq <= self.last:
+            receipt = self.receipts.get(seq)
+            if receipt is None or seq < self.floor:
+                return Verdict.DROP
+            return Verdict.ANSWER if receipt.digest == identity else Verdict.REUSED
+        if seq < self.floor:
+            return Verdict.DROP
+        if seq == max(self.last, self.floor - 1) + 1:
+            return Verdict.DECIDE
+        return Verdict.OUT_OF_ORDER
+
+    def decided(self, receipt: Receipt) -> None:
+        """Remember how the next number was decided."""
+        self.last = receipt.seq
+        self.known = True
+        self.receipts[receipt.seq] = receipt
+        self.answer_bytes += len(bytes(receipt.result))
+
+    def forget_confirmed(self) -> None:
+        """Drop receipts below the floor: nobody will ask for them again."""
+        while self.receipts:
+            lowest = next(iter(self.receipts))
+            if lowest >= self.floor:
+                break
+            self.answer_bytes -= len(bytes(self.receipts.pop(lowest).result))
+
+    def copy(self) -> "ServerChannel":
+        """A copy that a run of a batch may change and throw away."""
+        return ServerChannel(
+            self.last, self.floor, self.known, dict(self.receipts), self.answer_bytes
+        )
+
+
+def decides(code: str) -> bool:
+    """Whether a failure with this code uses its number up."""
+    return code in DECIDED or code == Code.INTERNAL
+
+
+# --- the client's half ---------------------------------------------------------------------
+
+
+class Fate(Enum):
+    """What hello's answer means for the outstanding writes of a channel."""
+
+    RESEND = auto()  # send them again, in order, under the same numbers
+    UNKNOWN = auto()  # the state behind the client changed: nobody can say any more
+
+
+@dataclass(slots=True)
+class ClientChannel:
+    """The client's half: numbers, what is outstanding, and what to do after a lost connection."""
+
+    next_seq: int = 1
+    acked: int = 0
+    generation: bytes | None = None
+    outstanding: dict[int, None] = field(default_factory=dict)  # in rising order
+    abandoned: set[int] = field(default_factory=set)
+
+    @property
+    def sent(self) -> int:
+        """The highest number that was sent."""
+        return self.next_seq - 1
+
+    @property
+    def floor(self) -> int:
+        """The lowest number still outstanding."""
+        return next(iter(self.outstanding), self.next_seq)
+
+    def number(self) -> int:
+        """The number of a write whose bytes enter the send buffer now."""
+        seq = self.next_seq
+        self.next_seq = seq + 1
+        self.outstanding[seq] = None
+        return seq
+
+    def answered(self, seq: int) -> None:
+        """The daemon decided this number and its answer arrived."""
+        self.outstanding.pop(seq, None)
+        self.abandoned.discard(seq)
+        self.acked = max(self.acked, seq)
+
+    def given_up(self, seq: int) -> None:
+        """The daemon refused this number and it will not be sent again: the floor passes it."""
+        self.outstanding.pop(seq, None)
+        self.abandoned.discard(seq)
+
+    def abandon(self, seq: int) -> None:
+        """Nobody waits for this number any more; its answer, if it comes, is swallowed.
+
+        The floor does not pass it until it is answered or the connection is lost.
+        """
+        if seq in self.outstanding:
+            self.abandoned.add(seq)
+
+    def lost(self) -> None:
+        """The connection is gone: abandoned numbers are given up."""
+        for seq in self.abandoned:
+            self.outstanding.pop(seq, None)
+        self.abandoned.clear()
+
+    def welcomed(self, generation: bytes, known: bool, last: int) -> Fate:
+        """Take hello's answer; the fate of everything outstanding.
+
+        After ``UNKNOWN`` this channel must not be used again: a new one has a new client id.
+        """
+        unchanged = self.generation is None or self.generation == generation
+        reaches = last >= self.acked if known else self.acked == 0
+        self.generation = generation
+        return Fate.RESEND if unchanged and reaches else Fate.UNKNOWN
