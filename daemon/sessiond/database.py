@@ -1,0 +1,77 @@
+"""What the writer needs of a database. SQLite is the first and default implementation."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from sessiond.events import Event
+from sessiond.work import Outcome, Work
+from sessiond_protocol.requests.server import ServerHello
+
+
+class UnsafeFile(Exception):  # noqa: N818 (an alarm, not an error of a call)
+    """The file is not what was written to, or a commit's fate is unknown.
+
+    Nothing may be answered and nothing closed: say why and leave the process.
+    """
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """What one batch came to: an outcome per request, and what watchers want to know.
+
+    ``last_message_id`` is the highest id this batch gave, zero if none. ``runs`` is how often
+    the batch had to be run. Times are seconds.
+    """
+
+    outcomes: list[Outcome]
+    events: list[Event]
+    last_message_id: int
+    runs: int
+    begin_seconds: float
+    apply_seconds: float
+    commit_seconds: float
+
+
+class Greeting(msgspec.Struct, frozen=True):
+    """What hello's answer says of a channel and of the file."""
+
+    known: bool
+    last: int
+    generation: bytes
+
+
+class CheckpointResult(msgspec.Struct, frozen=True):
+    """A checkpoint's result as SQLite reports it: pages in the log, pages moved."""
+
+    busy: bool = False
+    log: int = 0
+    checkpointed: int = 0
+
+
+class Database(Protocol):
+    """The writer's one door to the database. Only the writer thread calls it."""
+
+    def apply(self, works: Sequence[Work]) -> Applied:
+        """Apply a batch in one transaction. Raises :class:`UnsafeFile` and nothing else."""
+        ...
+
+    def greet(self, hello: ServerHello) -> Greeting:
+        """The state of a channel, as of the last commit."""
+        ...
+
+    def status(self, client_id: bytes, seq: int) -> str:
+        """What became of a number."""
+        ...
+
+    def care(self, idle: bool) -> bool:
+        """A slice of housekeeping between batches; True if there is more to do."""
+        ...
+
+    def health(self) -> dict[str, Any]:
+        """States and figures for people and metrics."""
+        ...
+
+    def close(self) -> None:
+        """Checkpoint what can be moved, then close."""
+        ...

@@ -1,0 +1,138 @@
+"""Messages: append, replace, clear."""
+
+from hashlib import blake2b
+
+import apsw
+
+from sessiond.events import Event
+from sessiond.sqlite.batch import Batch
+from sessiond.sqlite.handlers.registry import handles
+from sessiond.sqlite.handlers.sessions import delete_messages, exists
+from sessiond_protocol.errors import Code, Failure
+from sessiond_protocol.requests import message as requests
+from sessiond_protocol.requests.message import Message
+
+_INSERT = (
+    "INSERT INTO messages (session_id, role, content, tool_call_id, tool_calls, tool_name,"
+    " timestamp, token_count, finish_reason, reasoning, reasoning_details,"
+    " codex_reasoning_items) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+def _unknown_session(session_id: str) -> Failure:
+    return Failure(
+        Code.INTEGRITY, f"session {session_id!r} does not exist", {"session_id": session_id}
+    )
+
+
+@handles(requests.MessageAppend)
+def append(batch: Batch, request: requests.MessageAppend) -> int:
+    """Store one message; its id."""
+    return _store(batch, request.session_id, request.message)
+
+
+@handles(requests.MessageAppendMany)
+def append_many(batch: Batch, request: requests.MessageAppendMany) -> list[int]:
+    """Store several messages; a repeated key yields the first id in its place."""
+    if not exists(batch, request.session_id):
+        raise _unknown_session(request.session_id)
+    return [_store(batch, request.session_id, message) for message in request.messages]
+
+
+@handles(requests.MessageReplace)
+def replace(batch: Batch, request: requests.MessageReplace) -> int:
+    """Put these messages in the place of a session's transcript; how many were stored."""
+    session_id = request.session_id
+    if not exists(batch, session_id):
+        raise _unknown_session(session_id)
+    delete_messages(batch, session_id)
+    _zero_counters(batch, session_id)
+    ids = list(dict.fromkeys(_store(batch, session_id, each) for each in request.messages))
+    batch.events.append(
+        Event(
+            "messages_replaced",
+            session_id,
+            first_id=ids[0] if ids else None,
+            last_id=ids[-1] if ids else None,
+        )
+    )
+    return len(ids)
+
+
+@handles(requests.MessageClear)
+def clear(batch: Batch, request: requests.MessageClear) -> None:
+    """Delete a session's messages and zero its counters."""
+    if delete_messages(batch, request.session_id):
+        batch.events.append(Event("messages_cleared", request.session_id))
+    _zero_counters(batch, request.session_id)
+
+
+def _zero_counters(batch: Batch, session_id: str) -> None:
+    batch.execute(
+        "UPDATE sessions SET message_count = 0, tool_call_count = 0 WHERE id = ?", (session_id,)
+    )
+
+
+def _store(batch: Batch, session_id: str, message: Message) -> int:
+    key = message.message_key
+    if key is not None:
+        stored = batch.row(
+            "SELECT m.id FROM sessiond_message_keys AS k JOIN messages AS m"
+            " ON m.id = k.message_id AND m.session_id = k.session_id"
+            " WHERE k.session_id = ? AND k.key = ?",
+            (session_id, key),
+        )
+        if stored is not None:
+            return int(stored[0])
+    message_id = _insert(batch, session_id, message)
+    batch.count(session_id, 1, message.tool_call_count)
+    batch.index.added(batch, message_id, message.content)
+    if message.content_value is not None:
+        _store_structure(batch, message_id, message.content or "", message.content_value)
+    if key is not None:
+        batch.execute(
+            "INSERT OR REPLACE INTO sessiond_message_keys (session_id, key, message_id)"
+            " VALUES (?, ?, ?)",
+            (session_id, key, message_id),
+        )
+    return message_id
+
+
+def _insert(batch: Batch, session_id: str, message: Message) -> int:
+    try:
+        batch.execute(
+            _INSERT,
+            (
+                session_id,
+                message.role,
+                message.content,
+                message.tool_call_id,
+                message.tool_calls,
+                message.tool_name,
+                message.timestamp,
+                message.token_count,
+                message.finish_reason,
+                message.reasoning,
+                message.reasoning_details,
+                message.codex_reasoning_items,
+            ),
+        )
+    except apsw.ConstraintError as error:
+        if error.extendedresult == apsw.SQLITE_CONSTRAINT_FOREIGNKEY:
+            raise _unknown_session(session_id) from error
+        raise
+    message_id = batch.connection.last_insert_rowid()
+    batch.last_message_id = message_id
+    return message_id
+
+
+def _store_structure(batch: Batch, message_id: int, text: str, value: str) -> None:
+    batch.execute(
+        "INSERT OR REPLACE INTO sessiond_content (message_id, value, text_hash) VALUES (?, ?, ?)",
+        (message_id, value, text_hash(text)),
+    )
+
+
+def text_hash(text: str) -> bytes:
+    """What ties structured content to the text in its message's column."""
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

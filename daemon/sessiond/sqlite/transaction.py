@@ -1,0 +1,195 @@
+"""Applying a batch: one transaction, each request alone.
+
+The fast way runs without savepoints. If a request fails after it changed something, or an error
+ended the whole transaction, the batch is rolled back and run again with one savepoint per
+request, so that only the culprit fails; a request that ended even that transaction is left out
+of a third run.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import apsw
+import msgspec
+
+from sessiond.sqlite.batch import Batch
+from sessiond.sqlite.handlers import HANDLERS
+from sessiond.work import Fate, Outcome, Work, refusal
+from sessiond_protocol.channel import ChannelRun, Receipt, ServerChannel, Verdict, decides
+from sessiond_protocol.errors import Code, Failure
+from sessiond_protocol.requests import REQUESTS, Kind
+from sessiond_protocol.requests.server import BatchApply
+
+_encode = msgspec.msgpack.Encoder().encode
+_NIL = msgspec.Raw(_encode(None))
+
+
+class RunAgain(Exception):  # noqa: N818 (a signal between two functions)
+    """This run left a mark that only a rollback takes back."""
+
+
+class EndedTransaction(Exception):  # noqa: N818
+    """A request ended the whole transaction; ``index`` is its place in the batch."""
+
+    def __init__(self, index: int, outcome: Outcome) -> None:
+        super().__init__(index)
+        self.index = index
+        self.outcome = outcome
+
+
+class IndexDamaged(Exception):  # noqa: N818
+    """A statement on a search index found it corrupt. The database itself is sound."""
+
+
+Load = Callable[[bytes], ServerChannel]
+
+
+class Run:
+    """One run over the requests of a batch; see the module's text."""
+
+    def __init__(
+        self, batch: Batch, load: Load, *, careful: bool, left_out: dict[int, Outcome]
+    ) -> None:
+        self._batch = batch
+        self._load = load
+        self._careful = careful
+        self._left_out = left_out
+
+    def apply(self, works: Sequence[Work]) -> list[Outcome]:
+        """An outcome per request, in order."""
+        return [self._one(index, work) for index, work in enumerate(works)]
+
+    def _one(self, index: int, work: Work) -> Outcome:
+        run = self._channel(work)
+        if run is not None and work.seq is not None:
+            verdict = run.judge(work.seq, work.floor, work.digest)
+            if verdict is not Verdict.DECIDE:
+                return _without_deciding(verdict, run, work)
+        left_out = self._left_out.get(index)
+        outcome = left_out if left_out is not None else self._attempt(index, work)
+        if (
+            run is not None
+            and work.seq is not None
+            and (outcome.error is None or decides(outcome.error[0]))
+        ):
+            run.decide(Receipt(work.seq, work.digest, outcome.error, outcome.result or _NIL))
+        return outcome
+
+    def _channel(self, work: Work) -> ChannelRun | None:
+        client_id = work.peer.client_id
+        if client_id is None or work.seq is None:
+            return None
+        runs = self._batch.runs
+        run = runs.get(client_id)
+        if run is None:
+            run = runs[client_id] = ChannelRun(self._load(client_id))
+        return run
+
+    def _attempt(self, index: int, work: Work) -> Outcome:
+        if work.failure is not None:
+            return Outcome(Fate.FAILED, error=work.failure.wire())
+        if time.monotonic() > work.deadline:
+            return _failed(Code.TIMEOUT, "the request's time ran out before it was applied")
+        if self._careful or type(work.request) is BatchApply:
+            return self._in_savepoint(index, work)
+        mark = self._batch.mark
+        try:
+            result = HANDLERS[type(work.request)](self._batch, work.request)
+            return Outcome(Fate.APPLIED, msgspec.Raw(_encode(result)))
+        except Exception as error:
+            outcome = _outcome_of(error)
+            if not self._batch.connection.in_transaction or self._batch.mark != mark:
+                raise RunAgain from error
+            return outcome
+
+    def _in_savepoint(self, index: int, work: Work) -> Outcome:
+        batch = self._batch
+        staged, events = batch.staged.copy(), len(batch.events)
+        batch.execute("SAVEPOINT request")
+        try:
+            result = _apply(batch, work)
+            batch.execute("RELEASE request")
+            return Outcome(Fate.APPLIED, msgspec.Raw(_encode(result)))
+        except Exception as error:
+            outcome = _outcome_of(error)
+            if not batch.connection.in_transaction:
+                raise EndedTransaction(index, outcome) from error
+            batch.execute("ROLLBACK TO request")
+            batch.execute("RELEASE request")
+            batch.staged = staged
+            batch.changes += 1
+            del batch.events[events:]
+            return outcome
+
+
+def _apply(batch: Batch, work: Work) -> Any:
+    if not isinstance(work.request, BatchApply):
+        return HANDLERS[type(work.request)](batch, work.request)
+    results = []
+    for position, item in enumerate(work.request.items):
+        try:
+            request = decode_item(item.method, bytes(item.arguments))
+            results.append(HANDLERS[type(request)](batch, request))
+        except Failure as failure:
+            data = {**(failure.data or {}), "item": position}
+            raise Failure(
+                failure.code, f"item {position} ({item.method}): {failure.message}", data
+            ) from failure
+    return results
+
+
+def decode_item(method: str, arguments: bytes) -> Any:
+    """One write of a ``batch.apply``; raises :class:`Failure` with ``invalid_params``."""
+    request = REQUESTS.get(method)
+    if request is None or request.KIND is not Kind.WRITE or request is BatchApply:
+        allowed = "any write except batch.apply itself"
+        raise Failure(Code.INVALID_PARAMS, f"method {method!r} is not allowed here, {allowed} is")
+    try:
+        return msgspec.msgpack.decode(arguments, type=request)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Failure(Code.INVALID_PARAMS, str(error)) from error
+
+
+def _without_deciding(verdict: Verdict, run: ChannelRun, work: Work) -> Outcome:
+    assert work.seq is not None
+    if verdict is Verdict.ANSWER:
+        receipt = run.receipt(work.seq)
+        assert receipt is not None
+        return Outcome(Fate.REPLAYED, receipt.result, receipt.error)
+    if verdict is Verdict.DROP:
+        return Outcome(Fate.DROPPED)
+    if verdict is Verdict.REUSED:
+        return _failed(
+            Code.CONFLICT, f"number {work.seq} was already used for a different request"
+        )
+    return refusal(
+        Code.OUT_OF_ORDER, f"number {work.seq} is not next, {max(run.last, run.floor - 1) + 1} is"
+    )
+
+
+def _failed(code: Code, message: str, data: dict[str, Any] | None = None) -> Outcome:
+    return Outcome(Fate.FAILED, error=(code.value, message, data))
+
+
+def _outcome_of(error: Exception) -> Outcome:
+    """What a request is told that met this error. Damage of an index is raised, not told."""
+    if isinstance(error, Failure):
+        if error.code in (Code.DISK_FULL, Code.DATABASE):
+            return refusal(error.code, error.message, **(error.data or {}))
+        return _failed(error.code, error.message, error.data)
+    if isinstance(error, apsw.CorruptError) and _concerns_index(error):
+        raise IndexDamaged(str(error)) from error
+    if isinstance(error, apsw.ConstraintError):
+        return _failed(Code.INTEGRITY, str(error))
+    if isinstance(error, apsw.TooBigError):
+        return _failed(Code.INVALID_PARAMS, str(error))
+    if isinstance(error, apsw.FullError):
+        return refusal(Code.DISK_FULL, "the disk is full; nothing of this request was stored")
+    if isinstance(error, apsw.Error):
+        return refusal(Code.DATABASE, str(error))
+    return _failed(Code.INTERNAL, f"{type(error).__name__}: {error}")
+
+
+def _concerns_index(error: apsw.CorruptError) -> bool:
+    return error.extendedresult == apsw.SQLITE_CORRUPT_VTAB
