@@ -1,0 +1,146 @@
+"""Reading messages: transcripts in pages, counts. Always in the order of ``id``.
+
+Ids rise in commit order and the messages of one client get them in the order of its calls;
+ordering by time would tear tool calls from their results when a clock steps back.
+
+Rows are raw: every column of ``messages`` as stored, then ``content_value`` and
+``content_hash`` (``None`` without structured content). :mod:`sessiond_protocol.rows` decodes
+them.
+"""
+
+from functools import cache
+from typing import Any, Final
+
+from sessiond_protocol.content import check_integer
+from sessiond_protocol.queries.connection import ReadConnection
+from sessiond_protocol.queries.facts import Facts
+from sessiond_protocol.queries.statement import dicts, page_bounds, value
+from sessiond_protocol.schema import MESSAGE_COLUMN_NAMES
+
+RAW_NAMES: Final = (*MESSAGE_COLUMN_NAMES, "content_value", "content_hash")
+
+Row = dict[str, Any]
+
+
+@cache
+def _select(table: str, *, content: bool) -> str:
+    columns = ", ".join(f"m.{name}" for name in MESSAGE_COLUMN_NAMES)
+    if not content:
+        return f"SELECT {columns}, NULL, NULL FROM {table}"
+    return (
+        f"SELECT {columns}, c.value, c.text_hash FROM {table}"
+        " LEFT JOIN sessiond_content AS c ON c.message_id = m.id"
+    )
+
+
+def in_order(facts: Facts) -> str:
+    """``messages AS m`` for queries of one session by id, on the index made for them.
+
+    Named outright: with statistics from a time when the file was small (another program may
+    have run ANALYZE then), SQLite would look through all messages of all sessions instead.
+    """
+    return "messages AS m" + (" INDEXED BY sessiond_messages_order" if facts.order else "")
+
+
+def shown(facts: Facts, alias: str = "m") -> str:
+    """The condition that leaves out rewound messages, as ``AND …``, or nothing."""
+    return f" AND {alias}.active IS NOT 0" if facts.active else ""
+
+
+def page(
+    connection: ReadConnection,
+    facts: Facts,
+    session_id: str,
+    after_id: int = 0,
+    limit: int | None = None,
+    offset: int = 0,
+) -> list[Row]:
+    """Messages of a session with an id above ``after_id``, rewound ones included.
+
+    The cost of a page grows with ``offset``, but not with ``after_id``.
+    """
+    return _page(connection, facts, session_id, after_id, page_bounds(limit, offset), "")
+
+
+def conversation(
+    connection: ReadConnection,
+    facts: Facts,
+    session_id: str,
+    after_id: int = 0,
+    limit: int | None = None,
+    offset: int = 0,
+) -> list[Row]:
+    """As :func:`page`, without the messages that were rewound."""
+    bounds = page_bounds(limit, offset)
+    return _page(connection, facts, session_id, after_id, bounds, shown(facts))
+
+
+def _page(
+    connection: ReadConnection,
+    facts: Facts,
+    session_id: str,
+    after_id: int,
+    bounds: tuple[int, int],
+    condition: str,
+) -> list[Row]:
+    sql = (
+        f"{_select(in_order(facts), content=facts.content)}"
+        f" WHERE m.session_id = ? AND m.id > ?{condition}"
+        " ORDER BY m.id LIMIT ? OFFSET ?"
+    )
+    after = check_integer(after_id, "after_id")
+    return dicts(connection.execute(sql, (session_id, after, *bounds)).fetchall(), RAW_NAMES)
+
+
+def tail(
+    connection: ReadConnection,
+    facts: Facts,
+    session_id: str,
+    limit: int,
+    before_id: int | None = None,
+) -> list[Row]:
+    """The last ``limit`` messages of a session (of those below ``before_id``), oldest first."""
+    conditions = "m.session_id = ?"
+    parameters: list[Any] = [session_id]
+    if before_id is not None:
+        conditions += " AND m.id < ?"
+        parameters.append(check_integer(before_id, "before_id"))
+    select = _select(in_order(facts), content=facts.content)
+    sql = f"{select} WHERE {conditions} ORDER BY m.id DESC LIMIT ? OFFSET ?"
+    rows = connection.execute(sql, (*parameters, *page_bounds(limit))).fetchall()
+    return dicts(reversed(rows), RAW_NAMES)
+
+
+def committed(
+    connection: ReadConnection,
+    facts: Facts,
+    after_id: int,
+    up_to: int | None = None,
+    limit: int | None = None,
+) -> list[Row]:
+    """Messages of every session with ``after_id < id <= up_to``, in commit order."""
+    conditions, parameters = "m.id > ?", [check_integer(after_id, "after_id")]
+    if up_to is not None:
+        conditions += " AND m.id <= ?"
+        parameters.append(check_integer(up_to, "up_to"))
+    select = _select("messages AS m", content=facts.content)
+    sql = f"{select} WHERE {conditions} ORDER BY m.id LIMIT ? OFFSET ?"
+    rows = connection.execute(sql, (*parameters, *page_bounds(limit))).fetchall()
+    return dicts(rows, RAW_NAMES)
+
+
+def last_id(connection: ReadConnection, facts: Facts) -> int:
+    """The highest message id, 0 when there is none."""
+    highest: int | None = value(connection, "SELECT MAX(id) FROM messages")
+    return highest or 0
+
+
+def count(connection: ReadConnection, facts: Facts, session_id: str | None = None) -> int:
+    """Stored messages, of one session or of all (counted in an index, rows are not read)."""
+    stored: int
+    if session_id is None:
+        stored = value(connection, "SELECT COUNT(*) FROM messages")
+    else:
+        sql = "SELECT COUNT(*) FROM messages WHERE session_id = ?"
+        stored = value(connection, sql, (session_id,))
+    return stored
