@@ -1,0 +1,243 @@
+"""Copies of a database made with SQLite's backup API, beside the file and elsewhere."""
+
+import errno
+import logging
+import os
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import apsw
+
+from sessiond.sqlite.ask import beating, rows, size_in_bytes, value
+from sessiond.sqlite.refusal import OpenRefused, Reason
+
+logger = logging.getLogger("sessiond.backup")
+
+Progress = Callable[[str, float], None]
+Hook = Callable[[str], None]
+
+_PAGES_PER_STEP: Final = 2_000
+_SPARE_BYTES: Final = 1 << 20
+
+
+def copy_to(
+    connection: apsw.Connection,
+    target_path: str,
+    pages_per_step: int,
+    progress: Progress = lambda _name, _fraction: None,
+) -> Iterator[float]:
+    """Copy the database into a new file, one slice per step of the iterator.
+
+    Yields the fraction done, 1.0 last; then the copy is complete, a single file in rollback
+    mode, synced. Closing the iterator early leaves an incomplete file. ``target_path`` must
+    not exist; the file gets the source's mode and, for root, its owner. Commits made over
+    ``connection`` while slices are pending are in the copy; commits of other connections start
+    it anew, unless ``connection`` has a read transaction open. ``apsw.BusyError``: a slice met
+    a foreign lock; go on with another step of a new iterator.
+    """
+    _make_like(connection.filename, target_path)
+    target = apsw.Connection(target_path, flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        # The copy has no value before it is complete, so nothing of it is journalled or synced
+        # on the way.
+        target.execute("PRAGMA synchronous=OFF")
+        target.execute("PRAGMA journal_mode=OFF").fetchall()
+        with target.backup("main", connection, "main") as backup:
+            done = False
+            while not done:
+                done = backup.step(pages_per_step)
+                fraction = 1.0 - backup.remaining / max(backup.page_count, 1)
+                if not done:
+                    progress("copying", fraction)
+                    yield fraction
+        # The copied header may ask for a log; one file is easier to keep and to move.
+        target.execute("PRAGMA journal_mode=DELETE").fetchall()
+    finally:
+        target.close()
+    _sync(target_path)
+    progress("copying", 1.0)
+    yield 1.0
+
+
+def backup_before_migration(
+    connection: apsw.Connection,
+    path: str,
+    version: int,
+    progress: Progress = lambda _name, _fraction: None,
+    hook: Hook = lambda _step: None,
+) -> str:
+    """Keep the file as it is in ``<path>.v<version>.bak``; returns that path.
+
+    The copy is written aside, verified, synced and renamed, so that the name always stands for
+    a complete one. A complete one that exists is kept and not overwritten; an incomplete one
+    is renamed and left. Raises :class:`OpenRefused` when there is no room or the copy cannot
+    be made: then nothing may be migrated.
+    """
+    final = f"{path}.v{version}.bak"
+    aside = f"{final}.partial"
+    if _is_complete(final, version):
+        logger.info("backup %s exists and is kept", final)
+        return final
+    try:
+        _discard(aside)
+        _check_room(connection, path)
+        hook("backup: begun")
+        _copy_verified(connection, aside, progress, hook)
+        hook("backup: verified")
+        _set_aside_incomplete(final)
+        os.rename(aside, final)
+        hook("backup: renamed")
+        _sync(os.path.dirname(final))
+    except (apsw.FullError, apsw.IOError, apsw.CantOpenError, OSError) as error:
+        _discard_quietly(aside)
+        raise _refusal(path, final, error) from error
+    except OpenRefused:
+        _discard_quietly(aside)
+        raise
+    logger.info("backup of version %d is in %s", version, final)
+    return final
+
+
+def _copy_verified(connection: apsw.Connection, aside: str, progress: Progress, hook: Hook) -> None:
+    # One snapshot for the copy and for what it is compared with: another program may write.
+    connection.execute("BEGIN")
+    try:
+        wanted = _counts(connection)
+        for _ in copy_to(
+            connection, aside, _PAGES_PER_STEP, lambda _, done: progress("backup", done * 0.7)
+        ):
+            hook("backup: copying")
+        hook("backup: copied")
+        copy = _open_copy(aside)
+        try:
+            with beating(copy, lambda: progress("backup", 0.8)):
+                found, problems = _counts(copy), _problems(copy)
+        finally:
+            copy.close()
+        if found != wanted:
+            raise OpenRefused(
+                Reason.IO,
+                f"backup {aside} has {found} rows where the database has {wanted};"
+                " nothing was migrated",
+            )
+        if problems:
+            with beating(connection, lambda: progress("backup", 0.9)):
+                _compare_damage(_problems(connection), problems, aside)
+    finally:
+        connection.execute("ROLLBACK")
+    progress("backup", 1.0)
+
+
+def _compare_damage(here: list[str], there: list[str], aside: str) -> None:
+    """A copy with the damage that the source has is a faithful one; any other is worthless."""
+    if here != there:
+        raise OpenRefused(Reason.IO, f"backup {aside} is damaged: {there[0]}; nothing was migrated")
+    logger.warning("the database is damaged, and so is its backup: %s", "; ".join(here))
+
+
+def _counts(connection: apsw.Connection) -> dict[str, int]:
+    """Rows by base table, of those that exist."""
+    return {
+        table: value(connection, f"SELECT count(*) FROM {table}")
+        for table in _base_tables(connection)
+    }
+
+
+def _problems(connection: apsw.Connection) -> list[str]:
+    """What SQLite's check finds in the base tables. Indexes of text are derivatives: not asked."""
+    found: list[str] = []
+    for table in _base_tables(connection):
+        answer = rows(connection, f"PRAGMA quick_check('{table}')")
+        found += [str(text) for (text,) in answer if text != "ok"]
+    return found
+
+
+def _base_tables(connection: apsw.Connection) -> list[str]:
+    names = rows(
+        connection,
+        "SELECT lower(name) FROM sqlite_schema WHERE type = 'table'"
+        " AND lower(name) IN ('sessions', 'messages') ORDER BY 1",
+    )
+    return [name for (name,) in names]
+
+
+def _open_copy(path: str) -> apsw.Connection:
+    connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+    connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+    return connection
+
+
+def _is_complete(path: str, version: int) -> bool:
+    """Whether a finished backup of this version lies at the path."""
+    if not os.path.lexists(path):
+        return False
+    try:
+        connection = _open_copy(path)
+    except apsw.Error:
+        return False
+    try:
+        found = value(connection, "SELECT max(version) FROM schema_version")
+        return found in (version, None) and not _problems(connection)
+    except apsw.Error:
+        return False
+    finally:
+        connection.close()
+
+
+def _set_aside_incomplete(path: str) -> None:
+    if not os.path.lexists(path):
+        return
+    number = 1
+    while os.path.lexists(f"{path}.incomplete-{number}"):
+        number += 1
+    os.rename(path, f"{path}.incomplete-{number}")
+    logger.warning("%s was not a complete backup, it is now %s.incomplete-%d", path, path, number)
+
+
+def _check_room(connection: apsw.Connection, path: str) -> None:
+    place = os.statvfs(os.path.dirname(path))
+    needed, free = size_in_bytes(connection) + _SPARE_BYTES, place.f_bavail * place.f_frsize
+    if free < needed:
+        raise OSError(errno.ENOSPC, f"{needed} bytes are needed, {free} are free")
+
+
+def _refusal(path: str, final: str, error: Exception) -> OpenRefused:
+    full = isinstance(error, apsw.FullError) or getattr(error, "errno", None) == errno.ENOSPC
+    return OpenRefused(
+        Reason.NO_SPACE if full else Reason.IO,
+        f"{path} is not migrated, because its backup {final} cannot be written: {error}",
+    )
+
+
+def _make_like(source: str, target: str) -> None:
+    like = os.stat(source)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(target, flags, 0o600)
+    try:
+        if os.geteuid() == 0:
+            os.fchown(descriptor, like.st_uid, like.st_gid)
+        os.fchmod(descriptor, like.st_mode & 0o777)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(path: str) -> None:
+    """Make a finished copy, or the names in a directory, durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _discard(path: str) -> None:
+    for name in (path, f"{path}-journal", f"{path}-wal", f"{path}-shm"):
+        if os.path.lexists(name):
+            os.unlink(name)
+
+
+def _discard_quietly(path: str) -> None:
+    try:
+        _discard(path)
+    except OSError:
+        logger.warning("cannot remove the unfinished backup %s", path)
