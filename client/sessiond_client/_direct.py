@@ -9,11 +9,11 @@ import os
 import sqlite3
 import sys
 import threading
-import time
 from typing import Any
 from urllib.parse import quote
 
 from sessiond_client import _errors as errors
+from sessiond_client._clock import clock
 from sessiond_protocol.queries.dispatch import Reader
 from sessiond_protocol.requests import Request
 
@@ -52,14 +52,14 @@ class DirectReader:
         self._pid = os.getpid()
 
     def read(self, request: Request[Any], deadline: float) -> Any:
-        """The raw result of a read; ``deadline`` is on the monotonic clock.
+        """The raw result of a read; ``deadline`` is on the client's clock.
 
         Raises what the read through the daemon would raise.
         """
         seat = self._take()
         try:
             seat[1].set_progress_handler(
-                lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS
+                lambda: clock() > deadline, _STEPS_BETWEEN_LOOKS
             )
             result = seat[2].answer(request)
         except sqlite3.Error as error:

@@ -29,6 +29,7 @@ _PASSING = frozenset({Code.OVERLOADED, Code.SHUTTING_DOWN, Code.OUT_OF_ORDER, Co
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
+TTL_SHARE = 0.9
 
 # Until the first hello is answered the daemon's own limit is not known.
 ASSUMED_MAX_REQUEST_BYTES = 16 * 1024 * 1024
@@ -46,7 +47,7 @@ class Call:
     """One request from its caller's view.
 
     ``deadline`` is on the driver's clock. ``done`` is set with either ``result`` or ``error``.
-    ``waker`` is the driver's: it is called once, when the call is done.
+    ``wakers`` are the driver's: each is called once, when the call is done.
     """
 
     __slots__ = (
@@ -61,7 +62,7 @@ class Call:
         "result",
         "sent",
         "seq",
-        "waker",
+        "wakers",
     )
 
     def __init__(self, request: Request[Any], deadline: float) -> None:
@@ -76,7 +77,7 @@ class Call:
         self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
-        self.waker: Callable[[Call], None] | None = None
+        self.wakers: list[Callable[[Call], None]] = []
 
     def value(self) -> Any:
         """The result of a call that is done; raises its error."""
@@ -120,6 +121,10 @@ class Link:
         """The highest number given to a write."""
         return self._channel.sent
 
+    def unfinished(self) -> list[Call]:
+        """Every call that somebody waits for."""
+        return [call for call in (*self._calls.values(), *self._queue) if not call.done]
+
     def writes_before(self, seq: int) -> list[Call]:
         """Writes that are not done: those numbered up to ``seq`` and those without a number."""
         sent = [call for call in self._calls.values() if call.kind is Kind.WRITE]
@@ -153,7 +158,8 @@ class Link:
         call.msgid = self._next_msgid
         self._next_msgid = call.msgid % 0xFFFF_FFFF + 1
         self._calls[call.msgid] = call
-        ttl = max(0.0, call.deadline - now)
+        # The daemon's time for it runs out a little sooner than ours, so that it can still say so.
+        ttl = max(0.0, (call.deadline - now) * TTL_SHARE)
         if call.kind is Kind.WRITE:
             place = wire.Place(seq=call.seq, floor=self._channel.floor, ttl=ttl)
         elif call.kind is Kind.READ:

@@ -73,9 +73,7 @@ class Inbox:
     def wait_for_more(self, writers: int, timeout: float) -> None:
         """Wait until at least ``writers`` connections have something here, or the time is up."""
         with self._arrived:
-            self._arrived.wait_for(
-                lambda: len(self._queues) >= writers or self._closed, timeout
-            )
+            self._arrived.wait_for(lambda: len(self._queues) >= writers or self._closed, timeout)
 
     def take_errands(self) -> list[Callable[[], None]]:
         """Everything the writer should run before its next batch."""

@@ -114,50 +114,82 @@ def _small_int(result: msgspec.Raw) -> int | None:
 class ServerChannel:
     """What the daemon knows of one channel after its last commit.
 
-    ``last`` is the highest number decided, ``floor`` the highest floor seen.
+    ``last`` is the highest number decided, ``floor`` the highest floor seen; ``known`` says
+    whether any number of this channel has been decided.
     """
 
     last: int = 0
     floor: int = 1
     known: bool = False
-    receipts: dict[int, Receipt] = field(default_factory=dict)
+    receipts: dict[int, Receipt] = field(default_factory=dict)  # in rising order of seq
     answer_bytes: int = 0
 
-    def judge(self, seq: int, floor: int, identity: bytes) -> Verdict:
-        """What to do with number ``seq``; changes nothing but the floor it has seen."""
-        if floor > self.floor:
-            self.floor = floor
-        if seq <= self.last:
-            receipt = self.receipts.get(seq)
-            if receipt is None or seq < self.floor:
-                return Verdict.DROP
-            return Verdict.ANSWER if receipt.digest == identity else Verdict.REUSED
-        if seq < self.floor:
-            return Verdict.DROP
-        if seq == max(self.last, self.floor - 1) + 1:
-            return Verdict.DECIDE
-        return Verdict.OUT_OF_ORDER
+    def absorb(self, run: "ChannelRun") -> None:
+        """Take over what a run decided, once its transaction is committed."""
+        self.last = run.last
+        self.floor = run.floor
+        self.known = self.known or bool(run.decided)
+        for receipt in run.decided:
+            self.receipts[receipt.seq] = receipt
+            self.answer_bytes += len(bytes(receipt.result))
+        self._forget_confirmed()
 
-    def decided(self, receipt: Receipt) -> None:
-        """Remember how the next number was decided."""
-        self.last = receipt.seq
-        self.known = True
-        self.receipts[receipt.seq] = receipt
-        self.answer_bytes += len(bytes(receipt.result))
-
-    def forget_confirmed(self) -> None:
-        """Drop receipts below the floor: nobody will ask for them again."""
+    def _forget_confirmed(self) -> None:
         while self.receipts:
             lowest = next(iter(self.receipts))
             if lowest >= self.floor:
                 break
             self.answer_bytes -= len(bytes(self.receipts.pop(lowest).result))
 
-    def copy(self) -> "ServerChannel":
-        """A copy that a run of a batch may change and throw away."""
-        return ServerChannel(
-            self.last, self.floor, self.known, dict(self.receipts), self.answer_bytes
-        )
+    def status(self, seq: int) -> str:
+        """What became of a number, as ``request.status`` says it."""
+        if seq > self.last:
+            return "not_applied" if seq >= self.floor else "unknown"
+        receipt = self.receipts.get(seq)
+        if receipt is None:
+            return "unknown"
+        return "applied" if receipt.error is None else "failed"
+
+
+class ChannelRun:
+    """A channel inside one run of a batch: reads the committed state, keeps what it adds.
+
+    A run that is rolled back is thrown away; the committed state never saw it.
+    """
+
+    __slots__ = ("_base", "decided", "floor", "last")
+
+    def __init__(self, base: ServerChannel) -> None:
+        self._base = base
+        self.last = base.last
+        self.floor = base.floor
+        self.decided: list[Receipt] = []
+
+    def judge(self, seq: int, floor: int, identity: bytes) -> Verdict:
+        """What to do with number ``seq``; changes nothing but the floor it has seen."""
+        if floor > self.floor:
+            self.floor = floor
+        if seq > self.last:
+            if seq < self.floor:
+                return Verdict.DROP
+            lowest = max(self.last, self.floor - 1) + 1
+            return Verdict.DECIDE if seq == lowest else Verdict.OUT_OF_ORDER
+        receipt = self.receipt(seq) if seq >= self.floor else None
+        if receipt is None:
+            return Verdict.DROP
+        return Verdict.ANSWER if receipt.digest == identity else Verdict.REUSED
+
+    def receipt(self, seq: int) -> Receipt | None:
+        """The receipt of a number decided before, in this run or earlier."""
+        for receipt in self.decided:
+            if receipt.seq == seq:
+                return receipt
+        return self._base.receipts.get(seq)
+
+    def decide(self, receipt: Receipt) -> None:
+        """Note how the next number was decided."""
+        self.last = receipt.seq
+        self.decided.append(receipt)
 
 
 def decides(code: str) -> bool:

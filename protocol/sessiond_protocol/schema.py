@@ -182,6 +182,10 @@ SIDE_TABLES: Final[dict[str, str]] = {
 SIDE_INDEXES: Final[dict[str, str]] = {
     # (session_id, id): transcripts in order of id, neighbours of a hit, a session's last message.
     "sessiond_messages_order": "CREATE INDEX sessiond_messages_order ON messages(session_id)",
+    # Lists and exports of one source, newest first.
+    "sessiond_sessions_recent": (
+        "CREATE INDEX sessiond_sessions_recent ON sessions(source, started_at)"
+    ),
     "sessiond_keys_message": (
         "CREATE INDEX sessiond_keys_message ON sessiond_message_keys(message_id)"
     ),

@@ -9,7 +9,6 @@ Frames are found with ``Unpacker.skip()``, which builds nothing: a small frame c
 gigabytes of empty arrays, and only the typed decoding of a slice is safe against that.
 """
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 import msgpack
@@ -110,56 +109,54 @@ def decode_frame(data: bytes) -> Frame:
 class FrameReader:
     """Cuts a byte stream into frames without building what they hold.
 
-    ``feed`` takes any piece of the stream; ``frames`` yields the bytes of each complete frame.
-    ``partial`` is the number of bytes waiting for the rest of their frame.
+    ``feed`` takes any piece of the stream, ``next_frame`` gives the bytes of the next complete
+    frame or None. Whoever stops asking for frames stops the decoding, too.
     """
 
-    __slots__ = ("_base", "_buffer", "_limit", "_unpacker")
+    __slots__ = ("_base", "_buffer", "_done", "_limit", "_unpacker")
 
     def __init__(self, max_frame_bytes: int) -> None:
         self._limit = max_frame_bytes
         self._buffer = bytearray()
         self._base = 0  # the stream offset of the buffer's first byte
-        self._unpacker = msgpack.Unpacker(max_buffer_size=max_frame_bytes + 1_048_576)
+        self._done = 0  # how much of the buffer has been given out
+        self._unpacker = msgpack.Unpacker(max_buffer_size=2**31 - 1)
 
     @property
-    def partial(self) -> int:
-        """Bytes held that do not make a whole frame yet."""
-        return len(self._buffer)
+    def waiting(self) -> int:
+        """Bytes held that have not been given out as frames."""
+        return len(self._buffer) - self._done
 
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """Add ``data`` and yield every frame that is complete now.
+    def feed(self, data: bytes) -> None:
+        """Add a piece of the stream."""
+        if self._done:
+            del self._buffer[: self._done]
+            self._base += self._done
+            self._done = 0
+        self._buffer += data
+        self._unpacker.feed(data)
+
+    def next_frame(self) -> bytes | None:
+        """The next complete frame, or None while it is not all here.
 
         Raises :class:`FrameError` for bytes that are not MessagePack and for a frame over the
-        limit; frames before it have been yielded.
+        limit.
         """
-        for start in range(0, len(data), 1_048_576):
-            yield from self._feed_piece(data[start : start + 1_048_576])
-
-    def _feed_piece(self, data: bytes) -> Iterator[bytes]:
-        self._buffer += data
         try:
-            self._unpacker.feed(data)
-        except msgpack.BufferFull as error:
-            raise self._too_large(len(self._buffer)) from error
-        done = 0
-        while True:
-            try:
-                self._unpacker.skip()
-            except msgpack.OutOfData:
-                break
-            except Exception as error:
-                raise FrameError(f"not MessagePack: {error}") from error
-            end = self._unpacker.tell() - self._base
-            if end - done > self._limit:
-                raise self._too_large(end - done)
-            yield bytes(self._buffer[done:end])
-            done = end
-        if done:
-            del self._buffer[:done]
-            self._base += done
-        if len(self._buffer) > self._limit:
-            raise self._too_large(len(self._buffer))
+            self._unpacker.skip()
+        except msgpack.OutOfData:
+            if self.waiting > self._limit:
+                raise self._too_large(self.waiting) from None
+            return None
+        except Exception as error:
+            raise FrameError(f"not MessagePack: {error or type(error).__name__}") from error
+        end = self._unpacker.tell() - self._base
+        size = end - self._done
+        if size > self._limit:
+            raise self._too_large(size)
+        frame = bytes(self._buffer[self._done : end])
+        self._done = end
+        return frame
 
     def _too_large(self, size: int) -> FrameError:
         return FrameError(f"message of {size} bytes exceeds max_request_bytes {self._limit}")

@@ -58,7 +58,9 @@ class Batch:
         self.events: list[Event] = []
         self.runs: dict[bytes, ChannelRun] = {}
         self.last_message_id = 0
-        self.changes = 0  # counts what was staged, so that a failed request can prove it left no mark
+        self.changes = (
+            0  # counts what was staged, so that a failed request can prove it left no mark
+        )
 
     def row(self, sql: str, parameters: Sequence[Any] = ()) -> Any:
         """The first row of a statement that is run to its end, or None."""

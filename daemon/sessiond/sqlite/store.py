@@ -81,9 +81,7 @@ class Store:
                 return self._commit(batch, outcomes, runs, started, begun)
             self._rollback()
             self._crash_point("between runs")
-        return self._refused(
-            works, Code.DATABASE, "the batch failed in every run", runs, started
-        )
+        return self._refused(works, Code.DATABASE, "the batch failed in every run", runs, started)
 
     def _begin(self) -> None:
         """Take the write lock, waiting with jitter for a foreign holder, up to a deadline."""
@@ -116,7 +114,9 @@ class Store:
         except apsw.FullError:
             # The commit frame is written last, so nothing of this batch can come back.
             self._rollback()
-            works = [refusal(Code.DISK_FULL, "the disk is full; nothing was stored")] * len(outcomes)
+            works = [refusal(Code.DISK_FULL, "the disk is full; nothing was stored")] * len(
+                outcomes
+            )
             return Applied(works, [], 0, runs, begun - started, applied - begun, 0.0)
         except apsw.Error as error:
             raise UnsafeFile(f"the fate of a commit is unknown: {error}") from error
@@ -153,8 +153,7 @@ class Store:
     ) -> Applied:
         spent = time.monotonic() - started
         outcomes = [
-            refusal(code, message) if work.failure is None else _own_failure(work)
-            for work in works
+            refusal(code, message) if work.failure is None else _own_failure(work) for work in works
         ]
         return Applied(outcomes, [], 0, runs, spent, 0.0, 0.0)
 
@@ -194,5 +193,3 @@ class Store:
 def _own_failure(work: Work) -> Outcome:
     assert work.failure is not None
     return Outcome(Fate.FAILED, error=work.failure.wire())
-
-

@@ -160,9 +160,7 @@ def _without_deciding(verdict: Verdict, run: ChannelRun, work: Work) -> Outcome:
     if verdict is Verdict.DROP:
         return Outcome(Fate.DROPPED)
     if verdict is Verdict.REUSED:
-        return _failed(
-            Code.CONFLICT, f"number {work.seq} was already used for a different request"
-        )
+        return _failed(Code.CONFLICT, f"number {work.seq} was already used for a different request")
     return refusal(
         Code.OUT_OF_ORDER, f"number {work.seq} is not next, {max(run.last, run.floor - 1) + 1} is"
     )

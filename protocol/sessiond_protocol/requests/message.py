@@ -69,7 +69,14 @@ class MessageClear(Request[None], frozen=True):
     session_id: str
 
 
-class MessagePage(Request[list[Row]], frozen=True):
+class Page(msgspec.Struct, frozen=True):
+    """Rows in order, and whether more follow after the last of them."""
+
+    rows: list[Row]
+    more: bool = False
+
+
+class MessagePage(Request[Page], frozen=True):
     """A session's messages with ids over ``after_id``, in order of id."""
 
     METHOD: ClassVar[str] = "message.page"

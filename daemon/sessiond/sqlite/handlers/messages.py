@@ -1,13 +1,12 @@
 """Messages: append, replace, clear."""
 
-from hashlib import blake2b
-
 import apsw
 
 from sessiond.events import Event
 from sessiond.sqlite.batch import Batch
 from sessiond.sqlite.handlers.registry import handles
 from sessiond.sqlite.handlers.sessions import delete_messages, exists
+from sessiond_protocol.content import text_hash
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests import message as requests
 from sessiond_protocol.requests.message import Message
@@ -132,7 +131,3 @@ def _store_structure(batch: Batch, message_id: int, text: str, value: str) -> No
         (message_id, value, text_hash(text)),
     )
 
-
-def text_hash(text: str) -> bytes:
-    """What ties structured content to the text in its message's column."""
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -188,5 +188,3 @@ def prune_slice(batch: Batch, request: requests.SessionPruneSlice) -> int:
     for (session_id,) in doomed:
         delete_rows(batch, session_id)
     return len(doomed)
-
-

@@ -1,0 +1,456 @@
+"""One client's connection on the event loop: bytes in, work out, answers back."""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import Any, ClassVar, Protocol, cast
+
+import msgspec
+
+from sessiond.work import Work
+from sessiond_protocol import wire
+from sessiond_protocol.channel import CLIENT_ID_BYTES, digest
+from sessiond_protocol.errors import Code, Failure
+from sessiond_protocol.requests import REQUESTS, Kind, Request
+from sessiond_protocol.requests.server import RequestStatus, ServerHello, ServerPing
+
+log = logging.getLogger("sessiond.connection")
+
+# A method name may come as text or as bytes: both encodings lead to the same request.
+_BY_ENCODED_NAME: dict[bytes, type[Request[Any]]] = {
+    wire.pack(name): request for text, request in REQUESTS.items() for name in (text, text.encode())
+}
+_DECODERS = {request: msgspec.msgpack.Decoder(request).decode for request in REQUESTS.values()}
+_NO_ARGUMENTS = wire.pack({})
+
+
+class _Unfit(Request[None], frozen=True):
+    """Stands for a request that could not be decoded, until its failure is told."""
+
+
+class _UnfitWrite(Request[None], frozen=True):
+    """The same for a write: it passes through the writer, where its number is decided."""
+
+    KIND: ClassVar[Kind] = Kind.WRITE
+
+
+_UNFIT = _Unfit()
+_UNFIT_WRITE = _UnfitWrite()
+
+
+class ConnectionLimits(msgspec.Struct, frozen=True):
+    """What one connection may use. Bytes, counts and seconds."""
+
+    max_request_bytes: int
+    max_requests: int
+    max_bytes: int
+    max_answer_bytes: int
+    answer_stall: float
+    frame_stall: float
+    thread_decode_bytes: int
+    default_ttl: float
+    max_ttl: float
+
+
+class Hub(Protocol):
+    """What a connection needs of the daemon around it."""
+
+    def opened(self, connection: "Connection") -> bool:
+        """A connection was made; False refuses it."""
+        ...
+
+    def closed(self, connection: "Connection") -> None:
+        """A connection is gone."""
+        ...
+
+    def submit_writes(self, works: list[Work]) -> None:
+        """Put requests into the writer's inbox."""
+        ...
+
+    def submit_read(self, work: Work) -> None:
+        """Hand a read to the pool."""
+        ...
+
+    def answer_control(self, connection: "Connection", request: Request[Any]) -> Any:
+        """Answer a request on the event loop. Raises :class:`Failure`."""
+        ...
+
+    def greeted(self, connection: "Connection", hello: ServerHello) -> None:
+        """Hello arrived: take over the channel. Raises :class:`Failure`."""
+        ...
+
+    @property
+    def congested(self) -> bool:
+        """Whether the inbox is full, so that nobody should be read."""
+        ...
+
+
+class Connection(asyncio.Protocol):
+    """Parses, validates and accounts one connection's requests.
+
+    ``client_id`` is its channel after hello. ``pending`` counts requests not answered yet,
+    ``pending_bytes`` their size; at the bound the socket is not read.
+    """
+
+    def __init__(self, hub: Hub, limits: ConnectionLimits) -> None:
+        self._hub = hub
+        self._limits = limits
+        self._reader = wire.FrameReader(limits.max_request_bytes)
+        self._transport: asyncio.Transport | None = None
+        self.closed = False
+        self.client_id: bytes | None = None
+        self.program = ""
+        self.peer: Any = None
+        self.opened_at = time.time()
+        self.requests = 0
+        self.pending = 0
+        self.pending_bytes = 0
+        self._unanswered: deque[int] = deque()  # numbers of writes, in the order they were sent
+        self._held: list[tuple[int, Work]] = []  # reads that wait for a number
+        self._paused = False
+        self._decoding = False  # a large frame is with a decoding thread
+        self._superseded = False
+        self._at_end = False
+        self._grew_at = 0.0
+        self._sent = 0
+        self._taken = 0
+        self._took_at = time.monotonic()
+
+    # --- the transport's side --------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The transport is ready."""
+        self._transport = cast(asyncio.Transport, transport)
+        if not self._hub.opened(self):
+            self.closed = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The peer is gone or was cut off."""
+        self.closed = True
+        self._held.clear()
+        self._hub.closed(self)
+
+    def eof_received(self) -> bool:
+        """Half-closed: answer what was read, then close."""
+        self._at_end = True
+        self._close_when_answered()
+        return True
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes arrived."""
+        if self.closed or self._superseded:
+            return
+        self._grew_at = time.monotonic()
+        self._reader.feed(data)
+        self.process()
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """The transport of a connection that was made."""
+        assert self._transport is not None
+        return self._transport
+
+    # --- frames ----------------------------------------------------------------------------
+
+    def process(self) -> None:
+        """Decode what is here, until it is used up or a bound is reached."""
+        works: list[Work] = []
+        try:
+            while not self._must_stop(len(works)):
+                frame = self._reader.next_frame()
+                if frame is None:
+                    break
+                if len(frame) > self._limits.thread_decode_bytes:
+                    self._decode_aside(frame)
+                    break
+                self._take(wire.decode_frame(frame), len(frame), works)
+        except wire.FrameError as error:
+            self._submit(works)
+            self._fail_stream(error)
+            return
+        self._submit(works)
+        self._regulate()
+
+    def _must_stop(self, more: int) -> bool:
+        limits = self._limits
+        return (
+            self._decoding
+            or self.closed
+            or self._superseded
+            or self.pending + more >= limits.max_requests
+            or self.pending_bytes >= limits.max_bytes
+            or (self._hub.congested and more == 0)
+            or self.transport.get_write_buffer_size() > limits.max_answer_bytes
+        )
+
+    def _decode_aside(self, frame: bytes) -> None:
+        """Decode a large frame on a thread, so that it delays nobody else; order is kept."""
+        self._decoding = True
+        loop = asyncio.get_running_loop()
+        future = loop.run_in_executor(None, self._decode_whole, frame)
+        future.add_done_callback(self._decoded_aside)
+
+    def _decode_whole(self, frame: bytes) -> tuple[wire.Frame, list[Work], int]:
+        decoded = wire.decode_frame(frame)
+        works: list[Work] = []
+        if isinstance(decoded, wire.RequestFrame):
+            works.append(self._work(decoded, len(frame)))
+        return decoded, works, len(frame)
+
+    def _decoded_aside(self, future: "asyncio.Future[tuple[wire.Frame, list[Work], int]]") -> None:
+        self._decoding = False
+        if self.closed or self._superseded:
+            future.exception()
+            return
+        error = future.exception()
+        if isinstance(error, wire.FrameError):
+            self._fail_stream(error)
+            return
+        frame, works, size = future.result()
+        route: list[Work] = []
+        if works:
+            self._route(works[0], route)
+        else:
+            self._take(frame, size, route)
+        self._submit(route)
+        self.process()
+
+    def _take(self, frame: wire.Frame, size: int, works: list[Work]) -> None:
+        if isinstance(frame, wire.RequestFrame):
+            self._route(self._work(frame, size), works)
+        # Responses answer nothing we asked, and notifications we do not know are ignored.
+
+    def _route(self, work: Work, works: list[Work]) -> None:
+        request = work.request
+        self.requests += 1
+        kind = request.KIND
+        if kind is Kind.WRITE:
+            if work.seq is not None:
+                self._unanswered.append(work.seq)
+            elif work.failure is not None:
+                self.send(wire.error_response(work.msgid, work.failure.wire()))
+                return
+            works.append(work)
+            return
+        if work.failure is not None:
+            self.send(wire.error_response(work.msgid, work.failure.wire()))
+            return
+        try:
+            if kind is Kind.READ:
+                self._submit(works)
+                works.clear()
+                self._read(work)
+            elif kind is Kind.WRITER:
+                self._to_writer(work)
+                works.append(work)
+            else:
+                result = self._hub.answer_control(self, request)
+                self.send(wire.response(work.msgid, result))
+        except Failure as failure:
+            self.send(wire.error_response(work.msgid, failure.wire()))
+
+    def _to_writer(self, work: Work) -> None:
+        if isinstance(work.request, ServerHello):
+            hello = work.request
+            if hello.client_id is not None and len(hello.client_id) != CLIENT_ID_BYTES:
+                raise Failure(
+                    Code.INVALID_PARAMS,
+                    f"client_id of {len(hello.client_id)} bytes, {CLIENT_ID_BYTES} are expected",
+                )
+            self._hub.greeted(self, hello)
+            self.client_id = hello.client_id
+            self.program = hello.client
+        else:
+            assert isinstance(work.request, RequestStatus | ServerPing)
+
+    def _work(self, frame: wire.RequestFrame, size: int) -> Work:
+        """A request of this frame; one that does not fit carries its failure along."""
+        now = time.monotonic()
+        request_type = _BY_ENCODED_NAME.get(bytes(frame.method))
+        try:
+            if request_type is None:
+                raise Failure(Code.UNKNOWN_METHOD, f"unknown method {_name_of(frame.method)}")
+            arguments, place = _params(frame.params)
+        except Failure as failure:
+            return Work(self, frame.msgid, _UNFIT, now, now, size, failure=failure)
+        ttl = self._limits.default_ttl if place is None or place.ttl is None else place.ttl
+        work = Work(
+            self,
+            frame.msgid,
+            _UNFIT_WRITE if request_type.KIND is Kind.WRITE else _UNFIT,
+            now,
+            now + min(ttl, self._limits.max_ttl),
+            size,
+        )
+        if place is not None:
+            if request_type.KIND is Kind.WRITE and self.client_id is not None:
+                work.seq = place.seq
+                work.floor = place.floor or 0
+                if work.seq is not None:
+                    work.digest = digest(request_type.METHOD, arguments)
+            elif request_type.KIND is Kind.READ:
+                work.seq = place.after
+        try:
+            work.request = _DECODERS[request_type](arguments)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            work.failure = _explain(request_type, arguments, error)
+        return work
+
+    # --- work on its way -------------------------------------------------------------------
+
+    def _submit(self, works: list[Work]) -> None:
+        if works:
+            self.pending += len(works)
+            self.pending_bytes += sum(work.size for work in works)
+            self._hub.submit_writes(list(works))
+
+    def _read(self, work: Work) -> None:
+        self.pending += 1
+        self.pending_bytes += work.size
+        if work.seq is not None and self._unanswered and self._unanswered[0] <= work.seq:
+            self._held.append((work.seq, work))
+        else:
+            self._hub.submit_read(work)
+
+    def answered(self, data: bytes, works: list[Work]) -> None:
+        """Answers of this connection, to be sent now."""
+        self.pending -= len(works)
+        for work in works:
+            self.pending_bytes -= work.size
+            if work.seq is not None and work.request.KIND is Kind.WRITE and self._unanswered:
+                self._unanswered.popleft()
+        if self.closed:
+            return
+        if self._held:
+            self._release_held()
+        self.send(data)
+        if self._paused or self._reader.waiting:
+            self.process()
+        if self._at_end:
+            self._close_when_answered()
+
+    def _release_held(self) -> None:
+        lowest = self._unanswered[0] if self._unanswered else None
+        held, self._held = self._held, []
+        for after, work in held:
+            if lowest is not None and lowest <= after:
+                self._held.append((after, work))
+            else:
+                self._hub.submit_read(work)
+
+    def send(self, data: bytes) -> None:
+        """Hand bytes to the transport."""
+        if data and not self.closed:
+            self._sent += len(data)
+            self.transport.write(data)
+
+    # --- bounds ----------------------------------------------------------------------------
+
+    def _regulate(self) -> None:
+        """Read the socket only while there is room for what it brings."""
+        stop = self._must_stop(0)
+        if stop and not self._paused:
+            self._paused = True
+            self.transport.pause_reading()
+        elif not stop and self._paused:
+            self._paused = False
+            self.transport.resume_reading()
+
+    def look_after(self, now: float) -> None:
+        """Cut off a peer that sends half a frame or does not take its answers."""
+        if self.closed:
+            return
+        buffered = self.transport.get_write_buffer_size()
+        if self._sent - buffered != self._taken or not buffered:
+            self._taken = self._sent - buffered
+            self._took_at = now
+        elif (
+            buffered > self._limits.max_answer_bytes
+            and now - self._took_at > self._limits.answer_stall
+        ):
+            log.warning(
+                "cutting off %s: %d bytes of answers not taken for %.0f s",
+                self.label, buffered, now - self._took_at,
+            )  # fmt: skip
+            self.transport.abort()
+            return
+        stalled = now - self._grew_at > self._limits.frame_stall
+        if self._reader.waiting and stalled and not self._paused and not self._decoding:
+            self._fail_stream(
+                wire.FrameError(
+                    f"half a message of {self._reader.waiting} bytes did not grow"
+                    f" for {self._limits.frame_stall:g} s"
+                )
+            )
+        elif self._paused:
+            self.process()
+
+    def supersede(self) -> None:
+        """The channel moved to a newer connection: read no more, answer nobody."""
+        self._superseded = True
+        self.transport.abort()
+
+    def refuse(self, failure: Failure) -> None:
+        """Say why, then close."""
+        self.send(wire.error_response(0, failure.wire()))
+        self.close()
+
+    def close(self) -> None:
+        """Close once everything handed to the transport is sent."""
+        self.closed = True
+        self.transport.close()
+
+    def stop_reading(self) -> None:
+        """Read and decode no more; what was read is still answered."""
+        self._superseded = True
+        if not self.closed:
+            self.transport.pause_reading()
+
+    def _close_when_answered(self) -> None:
+        if not self.pending and not self._decoding and not self.closed:
+            self.close()
+
+    def _fail_stream(self, error: wire.FrameError) -> None:
+        """One error and a close: the stream cannot be trusted any more."""
+        code = Code.TOO_LARGE if "exceeds" in str(error) else Code.INVALID_PARAMS
+        log.info("closing %s: %s", self.label, error)
+        self.refuse(Failure(code, str(error)))
+
+    @property
+    def label(self) -> str:
+        """Who this is, for people."""
+        return f"{self.program or 'a client'} ({self.peer})"
+
+
+def _name_of(method: msgspec.Raw) -> str:
+    try:
+        return repr(msgspec.msgpack.decode(method))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return "that is not text"
+
+
+def _params(params: list[msgspec.Raw]) -> tuple[bytes, wire.Place | None]:
+    if len(params) > 2:
+        raise Failure(
+            Code.INVALID_PARAMS,
+            f"params has {len(params)} elements, one map of named arguments is expected"
+            " and, after it, at most one that says where the request stands",
+        )
+    arguments = bytes(params[0]) if params else _NO_ARGUMENTS
+    if len(params) < 2:
+        return arguments, None
+    try:
+        return arguments, wire.decode_place(params[1])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Failure(Code.INVALID_PARAMS, f"second element of params: {error}") from error
+
+
+def _explain(request_type: type[Request[Any]], arguments: bytes, error: Exception) -> Failure:
+    """An error that names the field and what is allowed."""
+    if isinstance(error, UnicodeDecodeError):
+        return Failure(
+            Code.INVALID_PARAMS, f"{request_type.METHOD}: text that is not valid UTF-8: {error}"
+        )
+    known = ", ".join(request_type.__struct_fields__) or "none"
+    return Failure(Code.INVALID_PARAMS, f"{request_type.METHOD}: {error} (arguments: {known})")

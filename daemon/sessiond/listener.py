@@ -1,0 +1,83 @@
+"""The listening socket: bound while the database's lock is held, unlinked only if it is ours."""
+
+import os
+import socket
+import stat
+from typing import Final
+
+BACKLOG: Final = 1024
+
+
+class Listener:
+    """A Unix socket at a path, or one that the service manager handed over.
+
+    Binding, replacing and unlinking happen only while the caller holds the daemon's lock on the
+    database: so whatever lies at the path and answers nobody is stale.
+    """
+
+    def __init__(self, path: str, *, mode: int = 0o600, group: int | None = None) -> None:
+        self.path = path
+        self._mode = mode
+        self._group = group
+        self._identity: tuple[int, int] | None = None
+        self.socket: socket.socket | None = None
+        self.inherited = False
+
+    def adopt(self, descriptor: int) -> socket.socket:
+        """Use the socket that the service manager listens on; it stays the manager's."""
+        adopted = socket.socket(fileno=descriptor)
+        adopted.setblocking(False)
+        self.socket = adopted
+        self.inherited = True
+        self.path = os.fsdecode(adopted.getsockname()) or self.path
+        return adopted
+
+    def bind(self) -> socket.socket:
+        """Listen at the path, in the place of a stale socket if there is one.
+
+        Raises ``OSError`` naming what lies there if it is not a socket.
+        """
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        aside = f"{self.path}.{os.getpid()}"
+        try:
+            self._check_place()
+            made.bind(aside)
+            os.chmod(aside, self._mode)
+            if self._group is not None:
+                os.chown(aside, -1, self._group)
+            made.listen(BACKLOG)
+            made.setblocking(False)
+            status = os.lstat(aside)
+            os.rename(aside, self.path)
+        except BaseException:
+            made.close()
+            if os.path.lexists(aside):
+                os.unlink(aside)
+            raise
+        self._identity = (status.st_dev, status.st_ino)
+        self.socket = made
+        return made
+
+    def _check_place(self) -> None:
+        try:
+            found = os.lstat(self.path)
+        except FileNotFoundError:
+            return
+        if not stat.S_ISSOCK(found.st_mode):
+            raise FileExistsError(f"{self.path} exists and is not a socket; move it away")
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the path still leads to this socket; cleaners of /tmp remove such things."""
+        if self.inherited:
+            return True
+        try:
+            found = os.lstat(self.path)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._identity
+
+    def unlink(self) -> None:
+        """Take the socket out of the file system, if what lies there is ours."""
+        if not self.inherited and self.is_in_place:
+            os.unlink(self.path)

@@ -1,0 +1,118 @@
+"""What the daemon counts. Histograms have fixed buckets, so counting never allocates."""
+
+import bisect
+import threading
+
+from typing import Any, Final
+
+from sessiond.database import Applied
+from sessiond.work import Fate, Work
+
+SECONDS: Final = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0,
+)  # fmt: skip
+SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+
+class Histogram:
+    """Counts of values by bucket; ``bounds`` are the buckets' upper ends."""
+
+    __slots__ = ("bounds", "buckets", "count", "highest", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.buckets = [0] * (len(bounds) + 1)
+        self.count = 0
+        self.total = 0.0
+        self.highest = 0.0
+
+    def add(self, value: float, times: int = 1) -> None:
+        """Count a value."""
+        self.buckets[bisect.bisect_left(self.bounds, value)] += times
+        self.count += times
+        self.total += value * times
+        self.highest = max(self.highest, value)
+
+    def quantile(self, q: float) -> float:
+        """The upper end of the bucket where this share of the values is reached."""
+        wanted = q * self.count
+        seen = 0
+        for bound, count in zip((*self.bounds, self.highest), self.buckets, strict=True):
+            seen += count
+            if seen >= wanted:
+                return min(bound, self.highest)
+        return self.highest
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything, as plain values."""
+        return {
+            "count": self.count,
+            "sum": self.total,
+            "max": self.highest,
+            "p50": self.quantile(0.5),
+            "p99": self.quantile(0.99),
+            "bounds": list(self.bounds),
+            "buckets": list(self.buckets),
+        }
+
+
+class WriterStats:
+    """What the writer counts; read by the event loop at any time."""
+
+    def __init__(self) -> None:
+        self.batches = 0
+        self.requests = dict.fromkeys(Fate, 0)
+        self.replayed_batches = 0
+        self.batch_size = Histogram(SIZES)
+        self.queue_wait = Histogram(SECONDS)
+        self.lock_wait = Histogram(SECONDS)
+        self.apply_time = Histogram(SECONDS)
+        self.commit_time = Histogram(SECONDS)
+
+    def batch(self, writes: list[Work], applied: Applied, taken: float) -> None:
+        """Count one batch; ``taken`` is when it left the inbox."""
+        self.batches += 1
+        for outcome in applied.outcomes:
+            self.requests[outcome.fate] += 1
+        if applied.runs > 1:
+            self.replayed_batches += 1
+        self.batch_size.add(len(writes))
+        self.queue_wait.add(taken - writes[0].received)
+        self.lock_wait.add(applied.begin_seconds)
+        self.apply_time.add(applied.apply_seconds)
+        self.commit_time.add(applied.commit_seconds)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything, as plain values."""
+        return {
+            "batches": self.batches,
+            "requests": {fate.name.lower(): count for fate, count in self.requests.items()},
+            "replayed_batches": self.replayed_batches,
+            "batch_size": self.batch_size.snapshot(),
+            "queue_wait_seconds": self.queue_wait.snapshot(),
+            "lock_wait_seconds": self.lock_wait.snapshot(),
+            "apply_seconds": self.apply_time.snapshot(),
+            "commit_seconds": self.commit_time.snapshot(),
+        }
+
+
+class ReadStats:
+    """Request time by method, for reads. Several threads count here."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._times: dict[str, Histogram] = {}
+        self.failed = 0
+
+    def add(self, method: str, seconds: float) -> None:
+        """Count one read that was answered."""
+        with self._lock:
+            histogram = self._times.get(method)
+            if histogram is None:
+                histogram = self._times[method] = Histogram(SECONDS)
+            histogram.add(seconds)
+
+    def snapshot(self) -> dict[str, Any]:
+        """Everything, as plain values."""
+        with self._lock:
+            return {method: each.snapshot() for method, each in sorted(self._times.items())}

@@ -1,0 +1,161 @@
+"""The writer: the one thread that touches the write connection.
+
+Everything reaches it through its inbox, everything leaves it as an outcome. It wakes the event
+loop once per batch, not once per answer.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from sessiond.batching import BatchRule
+from sessiond.database import Applied, Database, UnsafeFile
+from sessiond.inbox import Inbox
+from sessiond.stats import WriterStats
+from sessiond.work import Fate, Outcome, Work
+from sessiond_protocol import wire
+from sessiond_protocol.requests import Kind
+from sessiond_protocol.requests.server import RequestStatus, ServerHello
+
+log = logging.getLogger("sessiond.writer")
+
+Delivery = tuple[Any, bytes, list[Work]]  # a connection, its answers' bytes, what they answer
+Deliver = Callable[[list[Delivery]], None]
+Welcomer = Callable[[Work, Any], Any]
+
+
+class Writer:
+    """Takes batches from the inbox, has them applied, hands the answers out.
+
+    ``deliver`` gets, once per batch, the bytes of every connection's answers. ``welcome`` makes
+    hello's result from a :class:`~sessiond.database.Greeting`. ``committed`` is told what each
+    batch changed, before its answers go out. ``alarm`` ends the process.
+    """
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        database: Database,
+        rule: BatchRule,
+        stats: WriterStats,
+        *,
+        deliver: Deliver,
+        welcome: Welcomer,
+        committed: Callable[[Applied], None],
+        alarm: Callable[[UnsafeFile], None],
+    ) -> None:
+        self._inbox = inbox
+        self._database = database
+        self._rule = rule
+        self._stats = stats
+        self._deliver = deliver
+        self._welcome = welcome
+        self._committed = committed
+        self._alarm = alarm
+        self._more_care = False
+        self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the thread's end; False if it is still at work."""
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                if not self.turn():
+                    break
+            except UnsafeFile as unsafe:
+                self._alarm(unsafe)
+                return
+            except Exception:
+                log.exception("the writer met an error of its own and goes on")
+
+    def turn(self, patience: float | None = 1.0) -> bool:
+        """One step: wait up to ``patience`` seconds for work, do it. False when all is done."""
+        open_still = self._inbox.wait(0.0 if self._more_care else patience)
+        for errand in self._inbox.take_errands():
+            errand()
+        works = self._gather()
+        if works:
+            self._serve(works)
+        if open_still:
+            self._more_care = self._database.care(idle=not works and not self._inbox.requests)
+        return open_still
+
+    def _gather(self) -> list[Work]:
+        inbox, rule = self._inbox, self._rule
+        if not inbox.requests:
+            return []
+        expected = rule.expected(inbox.requests, inbox.writers)
+        if expected > inbox.writers:
+            inbox.wait_for_more(expected, rule.limits.max_delay)
+        return inbox.take(rule.limits.max_requests, rule.limits.max_bytes)
+
+    def _serve(self, works: list[Work]) -> None:
+        taken = time.monotonic()
+        writes = [work for work in works if work.request.KIND is Kind.WRITE]
+        answers = _Answers()
+        if writes:
+            applied = self._apply(writes)
+            for work, outcome in zip(writes, applied.outcomes, strict=True):
+                answers.add(work, outcome)
+            self._committed(applied)
+            self._rule.closed(len(answers.by_peer))
+            self._stats.batch(writes, applied, taken)
+        for work in works:
+            if work.request.KIND is not Kind.WRITE:
+                answers.add_bytes(work, self._answer_other(work))
+        self._deliver(answers.deliveries())
+
+    def _apply(self, writes: Sequence[Work]) -> Applied:
+        try:
+            return self._database.apply(writes)
+        except UnsafeFile:
+            raise
+        except Exception as error:
+            # The database promises to raise nothing else; a bug must not leave callers hanging,
+            # and what became of the transaction is not known here.
+            log.exception("applying a batch failed in a way that nobody foresaw")
+            raise UnsafeFile(f"the fate of a batch is unknown: {error!r}") from error
+
+    def _answer_other(self, work: Work) -> bytes:
+        request = work.request
+        if isinstance(request, ServerHello):
+            result = self._welcome(work, self._database.greet(request))
+        elif isinstance(request, RequestStatus):
+            result = self._database.status(request.client_id, request.seq)
+        else:
+            result = None
+        return wire.response(work.msgid, result)
+
+
+class _Answers:
+    """The answers of one batch, joined per connection."""
+
+    def __init__(self) -> None:
+        self.by_peer: dict[Any, tuple[list[bytes], list[Work]]] = {}
+
+    def add(self, work: Work, outcome: Outcome) -> None:
+        if outcome.fate is Fate.DROPPED:
+            self.add_bytes(work, b"")
+        elif outcome.error is not None:
+            self.add_bytes(work, wire.error_response(work.msgid, outcome.error))
+        else:
+            self.add_bytes(work, wire.response(work.msgid, outcome.result))
+
+    def add_bytes(self, work: Work, data: bytes) -> None:
+        entry = self.by_peer.get(work.peer)
+        if entry is None:
+            entry = self.by_peer[work.peer] = ([], [])
+        entry[0].append(data)
+        entry[1].append(work)
+
+    def deliveries(self) -> list[Delivery]:
+        return [(peer, b"".join(parts), works) for peer, (parts, works) in self.by_peer.items()]
