@@ -417,6 +417,8 @@ def page_key(page: Sequence[Mapping[str, Any]]) -> tuple[float, str]:
 
 def get_stats() -> Plan[Dict]:
     stats: Dict = yield server.ServerStats()
+    stats["sessions"] = yield session.SessionCount()
+    stats["messages"] = yield message.MessageCount()
     return stats
 
 

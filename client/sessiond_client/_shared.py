@@ -47,7 +47,7 @@ class Shared:
             if isinstance(step, Try):
                 connected, failure = place.connect(step.path, max(0.1, deadline - clock()))
             elif isinstance(step, Start):
-                failure = place.start_daemon(deadline)
+                failure = place.start_daemon(deadline - clock())
             elif isinstance(step, Pause):
                 time.sleep(step.seconds)
             if connected is not None:

@@ -46,6 +46,7 @@ class Store:
         self._channels = Channels(connection)
         self._index = SearchIndex()
         self.generation: bytes = self._read("SELECT generation FROM sessiond_meta")
+        self.commits: int = self._read("SELECT commits FROM sessiond_meta")
 
     def _read(self, sql: str) -> Any:
         return self.connection.execute(sql).fetchall()[0][0]
@@ -121,6 +122,7 @@ class Store:
         except apsw.Error as error:
             raise UnsafeFile(f"the fate of a commit is unknown: {error}") from error
         committed = time.monotonic()
+        self.commits += 1
         self._crash_point("after commit")
         self._channels.absorb(batch.runs.items())
         return Applied(

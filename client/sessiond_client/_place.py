@@ -1,0 +1,102 @@
+"""Where a database's daemon is found, and how it is reached."""
+
+import os
+import socket
+import struct
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sessiond_client import _errors as errors
+from sessiond_protocol import paths, state_file
+
+
+def daemon_settings(
+    pool_size: int | None,
+    batch_size: int | None,
+    batch_wait_ms: float | None,
+    enable_batching: bool,
+) -> dict[str, Any]:
+    """The in-process store's settings as those of a daemon that is started from here."""
+    settings: dict[str, Any] = {}
+    if pool_size is not None:
+        settings["pool_size"] = pool_size
+    if batch_size is not None:
+        settings["batch_max_requests"] = batch_size
+    if batch_wait_ms is not None:
+        settings["batch_max_delay"] = batch_wait_ms / 1000
+    if not enable_batching:
+        settings["batch_max_requests"] = 1
+    return settings
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One database, by its real path, and how its daemon is reached.
+
+    ``socket`` is what the caller named, or None.
+    """
+
+    database: str
+    socket: str | None
+    autostart: bool
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def program(self) -> str:
+        """What this process is called in the daemon's lists."""
+        return os.path.basename(sys.argv[0] if sys.argv else "") or "python"
+
+    def candidates(self) -> Sequence[str]:
+        """Paths to try, best first. The database itself is never opened for this."""
+        chosen = paths.chosen_socket(self.socket, os.environ)
+        if chosen is not None:
+            return [chosen]
+        found = []
+        state = state_file.read(paths.state_file(self.database))
+        if state is not None and state.socket:
+            found.append(state.socket)
+        usual = paths.usual_socket(self.database, os.geteuid())
+        return [*found, usual] if usual not in found else found
+
+    def connect(self, path: str, timeout: float) -> tuple[socket.socket | None, str | None]:
+        """A connected socket, or why there is none."""
+        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            made.settimeout(timeout)
+            made.connect(path)
+            self._check_server(made, path)
+        except OSError as error:
+            made.close()
+            return None, error.strerror or str(error)
+        except BaseException:
+            made.close()
+            raise
+        return made, None
+
+    def _check_server(self, connected: socket.socket, path: str) -> None:
+        """Talk only to a daemon of this user, of root, or of the database's owner."""
+        if not hasattr(socket, "SO_PEERCRED"):
+            return
+        raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        uid = struct.unpack("3i", raw)[1] & 0xFFFF_FFFF
+        allowed = {os.geteuid(), 0}
+        try:
+            allowed.add(os.stat(self.database).st_uid)
+        except OSError:
+            pass
+        if uid not in allowed:
+            raise errors.Unauthorized(
+                f"{path} belongs to uid {uid}, who is neither you, root, nor the owner of"
+                f" {self.database}: nothing was sent"
+            )
+
+    def advice(self) -> str:
+        """What to do when no daemon answers."""
+        named = f" --socket {self.socket}" if self.socket else ""
+        return f"start one with: sessiond serve --database {self.database}{named}"
+
+    def start_daemon(self, remaining: float) -> str | None:
+        """Start a daemon for the database; None, or why it cannot be started."""
+        return None

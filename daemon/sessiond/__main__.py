@@ -1,0 +1,5 @@
+"""``python -m sessiond``."""
+
+from sessiond.cli import main
+
+main()

@@ -1,0 +1,213 @@
+"""The daemon, wired together: open, serve, drain. The parts do not know each other's making."""
+
+import asyncio
+import logging
+import os
+import resource
+import signal
+import time
+from typing import Any, Final
+
+from sessiond.batching import BatchLimits, BatchRule
+from sessiond.connection import ConnectionLimits
+from sessiond.database import Applied, UnsafeFile
+from sessiond.inbox import Inbox
+from sessiond.listener import Listener
+from sessiond.notify import Notifier
+from sessiond.peers import Policy
+from sessiond.reads import ReadPool
+from sessiond.server import Served, Server, State
+from sessiond.settings import Settings
+from sessiond.sqlite.keeper import Keeper
+from sessiond.sqlite.refusal import OpenRefused
+from sessiond.stats import ReadStats, WriterStats
+from sessiond.version import VERSION
+from sessiond.work import Fate
+from sessiond.writer import Writer
+
+log = logging.getLogger("sessiond")
+
+EX_IOERR: Final = 74
+LOOK_SECONDS: Final = 1.0
+
+
+class Daemon:
+    """One database served on one socket, until a signal or an alarm.
+
+    ``keeper`` holds the daemon's lock on the file already; the listener is bound or adopted.
+    """
+
+    def __init__(
+        self, settings: Settings, keeper: Keeper, listener: Listener, notifier: Notifier
+    ) -> None:
+        self._settings = settings
+        self._keeper = keeper
+        self._listener = listener
+        self._notifier = notifier
+        self._writer_stats = WriterStats()
+        self._read_stats = ReadStats()
+        self._inbox = Inbox(settings.inbox_max_requests, settings.inbox_max_bytes)
+        self._started = time.time()
+
+    async def run(self) -> int:
+        """Serve until told to stop; the exit status."""
+        loop = asyncio.get_running_loop()
+        self._stop = asyncio.Event()
+        self._hurry = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled)
+        self._server = server = self._make_server()
+        assert self._listener.socket is not None
+        acceptor = await loop.create_unix_server(server.protocol, sock=self._listener.socket)
+        try:
+            writer, pool = await self._open(server)
+        except OpenRefused as refused:
+            log.error("%s", refused)
+            self._keeper.failed(str(refused))
+            self._listener.unlink()
+            return refused.exit_status
+        await self._look_after(server)
+        acceptor.close()
+        await self._drain(server, writer, pool)
+        return 0
+
+    def _make_server(self) -> Server:
+        settings = self._settings
+        limits = ConnectionLimits(
+            max_request_bytes=settings.max_request_bytes,
+            max_requests=settings.connection_max_requests,
+            max_bytes=settings.connection_max_bytes,
+            max_answer_bytes=settings.answer_max_bytes,
+            answer_stall=settings.answer_stall,
+            frame_stall=settings.frame_stall,
+            thread_decode_bytes=settings.thread_decode_bytes,
+            default_ttl=settings.read_timeout,
+            max_ttl=1800.0,
+        )
+        identity = self._keeper.identity
+        served = Served(self._keeper.path, identity[0], identity[1], VERSION)
+        policy = Policy.of(settings)
+        return Server(
+            served, self._inbox, limits, policy, settings.max_connections, self.statistics
+        )
+
+    async def _open(self, server: Server) -> tuple[Writer, ReadPool]:
+        """Open the database on a thread: early clients are told to wait, not refused."""
+
+        def migrating(seconds: float) -> None:
+            server.state = State.MIGRATING
+            server.ready_at = time.monotonic() + seconds
+            self._notifier.send(status=f"migrating {self._keeper.path}, about {seconds:.0f} s")
+
+        settings = self._settings
+        store = await asyncio.to_thread(self._keeper.open, migrating)
+        limits = BatchLimits(
+            settings.batch_max_requests,
+            settings.batch_max_bytes,
+            settings.batch_max_delay,
+            settings.batch_siblings,
+        )
+        writer = Writer(
+            self._inbox,
+            store,
+            BatchRule(limits),
+            self._writer_stats,
+            deliver=server.deliver,
+            welcome=server.welcome,
+            committed=self._committed,
+            alarm=self._alarm,
+        )
+        pool = ReadPool(
+            self._keeper.path, settings.pool_size, self._read_stats, server.deliver_read
+        )
+        writer.start()
+        pool.start()
+        server.serve(pool)
+        self._keeper.serving(self._listener.path)
+        self._notifier.send(ready=1, status=f"serving {self._keeper.path}")
+        log.info("serving %s on %s", self._keeper.path, self._listener.path)
+        return writer, pool
+
+    async def _look_after(self, server: Server) -> None:
+        """The regular looks, until told to stop."""
+        while not self._stop.is_set():
+            try:
+                await asyncio.wait_for(self._stop.wait(), LOOK_SECONDS)
+            except TimeoutError:
+                server.look_after(time.monotonic())
+                self._stay_reachable()
+
+    def _stay_reachable(self) -> None:
+        if not self._listener.is_in_place:
+            log.warning("%s was removed or replaced by somebody else", self._listener.path)
+
+    def _committed(self, applied: Applied) -> None:
+        """What each batch changed; on the writer's thread."""
+
+    def _signalled(self) -> None:
+        if self._stop.is_set():
+            self._hurry.set()
+        self._stop.set()
+
+    async def _drain(self, server: Server, writer: Writer, pool: ReadPool) -> None:
+        """Commit and answer what was accepted, checkpoint, close; cut short by a second signal."""
+        log.info("stopping: %d requests are on their way", server.pending)
+        self._notifier.send(stopping=1, status=f"draining {server.pending} requests")
+        self._keeper.stopping()
+        self._listener.unlink()
+        server.stop_reading()
+        self._inbox.close()
+        deadline = time.monotonic() + self._settings.drain_timeout
+        drained = asyncio.create_task(asyncio.to_thread(writer.join, self._settings.drain_timeout))
+        hurried = asyncio.create_task(self._hurry.wait())
+        await asyncio.wait({drained, hurried}, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        finished = drained.done() and drained.result()
+        while finished and time.monotonic() < deadline and not self._hurry.is_set():
+            if not server.pending and not server.unsent:
+                break
+            await asyncio.sleep(0.005)
+        await asyncio.to_thread(pool.stop, 1.0)
+        server.close_all()
+        if not finished:
+            log.warning("stopping without waiting for the writer; what was answered is safe")
+            os._exit(0)
+        await asyncio.to_thread(self._keeper.close)
+        log.info("stopped")
+
+    def _alarm(self, unsafe: UnsafeFile) -> None:
+        """Nothing may be answered and nothing closed: say why and leave."""
+        log.critical("%s", unsafe)
+        self._keeper.abandon(str(unsafe))
+        logging.shutdown()
+        os._exit(EX_IOERR)
+
+    def statistics(self) -> dict[str, Any]:
+        """Everything that ``server.stats`` answers."""
+        writer = self._writer_stats
+        done = writer.requests
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        health = self._keeper.health()
+        return {
+            "version": VERSION,
+            "pid": os.getpid(),
+            "state": self._server.state.value,
+            "started": self._started,
+            "database": self._keeper.path,
+            "socket": self._listener.path,
+            "total_writes": done[Fate.APPLIED] + done[Fate.FAILED],
+            "write_count": done[Fate.APPLIED],
+            "batched_writes": writer.batch_size.total,
+            "batch_count": writer.batches,
+            "pending_writes": self._inbox.requests,
+            "pool_size": self._settings.pool_size,
+            "inbox": {"requests": self._inbox.requests, "bytes": self._inbox.bytes},
+            "connections": len(self._server.connections),
+            "accepted": self._server.accepted,
+            "refused": self._server.refused,
+            "clients": self._server.clients(),
+            "writer": writer.snapshot(),
+            "reads": self._read_stats.snapshot(),
+            "max_resident_bytes": usage.ru_maxrss * 1024,
+            **health,
+        }

@@ -1,0 +1,149 @@
+"""The ``sessiond`` command."""
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from sessiond import logs, settings
+from sessiond.listener import Listener
+from sessiond.notify import Notifier, inherited_sockets
+from sessiond.settings import BadSetting, Settings
+from sessiond.sqlite.keeper import AlreadyServed, Keeper
+from sessiond.sqlite.refusal import OpenRefused
+from sessiond.version import VERSION
+from sessiond_protocol import paths
+
+log = logging.getLogger("sessiond")
+
+EX_USAGE: Final = 64
+EX_CANTCREAT: Final = 73
+EX_CONFIG: Final = 78
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _options(command: F) -> F:
+    """One option for each setting, its help from the setting's own text."""
+    for name, (spec, default) in reversed(settings.specs().items()):
+        shown = f"{spec.help}  [default: {_shown(spec, default)}]" if default else spec.help
+        flag = f"--{name.replace('_', '-')}"
+        if spec.kind == "flag":
+            command = click.option(flag, name, is_flag=True, default=None, help=shown)(command)
+        elif spec.kind == "choice":
+            kind = click.Choice(spec.choices)
+            command = click.option(flag, name, type=kind, help=shown)(command)
+        elif spec.kind == "list":
+            command = click.option(flag, name, multiple=True, metavar="ID", help=shown)(command)
+        else:
+            metavar = spec.kind.upper()
+            command = click.option(flag, name, metavar=metavar, help=shown)(command)
+    return command
+
+
+def _shown(spec: settings.Spec, default: Any) -> str:
+    if spec.kind == "bytes":
+        for unit, size in (("MiB", settings.MIB), ("KiB", settings.KIB)):
+            if default % size == 0:
+                return f"{default // size}{unit}"
+    if spec.kind == "seconds":
+        return f"{default:g}s"
+    return str(default)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(VERSION, prog_name="sessiond")
+def main() -> None:
+    """The daemon that owns an agent's session database."""
+
+
+@main.command()
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    envvar="SESSIOND_CONFIG",
+    help="a TOML file with settings",
+)
+@_options
+def serve(config: Path | None, **flags: Any) -> None:
+    """Serve a database on a Unix socket, until SIGTERM or SIGINT.
+
+    \b
+    Every option can also be set in the environment (--pool-size is SESSIOND_POOL_SIZE) or in
+    the file that --config names (pool_size = 8). Flags win over the environment, and that over
+    the file. Sizes take KiB, MiB, GiB; times take ms, s, min, h.
+
+    \b
+    Examples:
+      sessiond serve
+      sessiond serve --database ~/agents/state.db --durability normal
+    """
+    try:
+        content = config.read_bytes() if config is not None else None
+        chosen, _ = settings.load(flags, os.environ, content, str(config))
+    except BadSetting as error:
+        _fail(EX_CONFIG, str(error))
+    except OSError as error:
+        _fail(EX_CONFIG, f"cannot read {config}: {error.strerror}")
+    logs.start(chosen.log_level, chosen.log_format, os.environ)
+    sys.exit(run(chosen))
+
+
+def run(chosen: Settings) -> int:
+    """Serve with these settings; the exit status."""
+    from sessiond.app import Daemon  # noqa: PLC0415 (--help need not load the event loop)
+
+    import uvloop  # noqa: PLC0415
+
+    sockets = inherited_sockets(os.environ, os.getpid())
+    notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", None))
+    database = os.path.realpath(paths.resolve_database(chosen.database, os.environ))
+    try:
+        keeper = Keeper(
+            database,
+            durability=chosen.durability,
+            cache_bytes=chosen.cache_size,
+            lock_timeout=chosen.lock_timeout,
+            start_timeout=chosen.start_timeout,
+            allow_network_fs=chosen.allow_network_fs,
+        )
+        keeper.take()
+    except (OpenRefused, AlreadyServed) as refused:
+        log.error("%s", refused)
+        return refused.exit_status
+    try:
+        listener = _listen(chosen, database, sockets)
+    except (OSError, ValueError) as error:
+        log.error("cannot listen: %s", error)
+        keeper.failed(f"cannot listen: {error}")
+        return EX_CANTCREAT
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Daemon(chosen, keeper, listener, notifier).run())
+
+
+def _listen(chosen: Settings, database: str, sockets: list[int]) -> Listener:
+    uid = os.geteuid()
+    named = paths.chosen_socket(chosen.socket, os.environ)
+    path = named or paths.usual_socket(database, uid)
+    listener = Listener(path)
+    if sockets:
+        listener.adopt(sockets[0])
+        return listener
+    if named is None:
+        paths.make_private(os.path.dirname(path), uid)
+    listener.bind()
+    return listener
+
+
+def _fail(status: int, message: str) -> None:
+    click.echo(f"sessiond: {message}", err=True)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

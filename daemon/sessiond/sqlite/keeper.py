@@ -1,0 +1,230 @@
+"""From a path to a store and back: lock, open, migrate, start commit, guard, say so."""
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from sessiond.sqlite import opening, pragmas
+from sessiond.sqlite.guard import Guard, Held
+from sessiond.sqlite.judge import look
+from sessiond.sqlite.location import checked_path
+from sessiond.sqlite.refusal import OpenRefused, Reason
+from sessiond.sqlite.store import Store
+from sessiond_protocol import paths, state_file
+from sessiond_protocol.state_file import State, StateFile
+
+log = logging.getLogger("sessiond.keeper")
+
+LONGEST_WAIT = 0.25
+
+
+class AlreadyServed(Exception):  # noqa: N818 (a state of the file, told to a person)
+    """Another daemon serves this database."""
+
+    exit_status = 75  # EX_TEMPFAIL
+
+
+class Keeper:
+    """Holds one database file for one daemon, from the lock to the last close."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        durability: str,
+        cache_bytes: int,
+        lock_timeout: float,
+        start_timeout: float,
+        allow_network_fs: bool,
+    ) -> None:
+        self.path = checked_path(path, allow_network_fs=allow_network_fs)
+        self._durability = durability
+        self._cache_bytes = cache_bytes
+        self._lock_timeout = lock_timeout
+        self._start_timeout = start_timeout
+        self._allow_network_fs = allow_network_fs
+        self._guard = Guard(self.path)
+        self._before: StateFile | None = None
+        self._store: Store | None = None
+        self._state = StateFile(
+            pid=os.getpid(), state=State.STARTING, start_time=time.time(), boot_id=_boot_id()
+        )
+        self._leaving = False
+
+    # --- the lock --------------------------------------------------------------------------
+
+    def take(self) -> None:
+        """Become this file's daemon. Raises :class:`AlreadyServed`.
+
+        A daemon that serves is named at once; one that starts or leaves is waited for.
+        """
+        deadline = time.monotonic() + self._start_timeout
+        while True:
+            try:
+                self._guard.take_daemon_lock()
+                break
+            except Held as held:
+                other = state_file.read(paths.state_file(self.path))
+                if (other is not None and other.state is State.SERVING) or (
+                    time.monotonic() > deadline
+                ):
+                    raise AlreadyServed(_describe(self.path, other)) from held
+            except OSError as error:
+                raise OpenRefused(
+                    Reason.NO_ACCESS, f"{self.path} cannot be opened: {error.strerror}"
+                ) from error
+            time.sleep(random.uniform(0.01, 0.05))
+        self._before = state_file.read(paths.state_file(self.path))
+        self._write_state()
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode of the file that was locked."""
+        found = self._guard.identity
+        return found.device, found.inode
+
+    # --- opening ---------------------------------------------------------------------------
+
+    def open(self, migrating: Callable[[float], None]) -> Store:
+        """The store, ready for its first batch. Raises :class:`OpenRefused`."""
+        connection = self._patiently(
+            lambda: opening.open_database(
+                self.path,
+                cache_kib=self._cache_bytes // 1024,
+                allow_network_fs=self._allow_network_fs,
+            )
+        )
+        self._patiently(
+            lambda: opening.bring_up_to_date(
+                connection, lambda plan: migrating(plan.seconds), _say_progress
+            )
+        )
+        known = self._before.commits if self._before is not None else None
+        start = self._patiently(lambda: opening.start_commit(connection, known))
+        if start.renewed:
+            log.info("the database has a new generation, %s", start.generation.hex())
+        pragmas.set_durability(connection, full=self._durability == "full")
+        pragmas.set_triggers(connection, look(connection).mode)
+        self._patiently(self._guard.protect)
+        self._store = Store(
+            connection,
+            lock_timeout=self._lock_timeout,
+            wait_turn=self._wait_turn,
+            check_files=self._guard.alarm,
+        )
+        return self._store
+
+    def _patiently(self, attempt: Callable[[], Any]) -> Any:
+        """Do something that another program's lock may hold up, until the deadline."""
+        deadline = time.monotonic() + self._lock_timeout
+        while True:
+            try:
+                return attempt()
+            except (apsw.BusyError, Held) as error:
+                if time.monotonic() > deadline:
+                    raise OpenRefused(
+                        Reason.NO_ACCESS,
+                        f"{self.path} is held by another program"
+                        f" for more than {self._lock_timeout:g} s: {error}",
+                    ) from error
+                self._wait_turn(deadline - time.monotonic())
+
+    def _wait_turn(self, remaining: float) -> bool:
+        """Wait a little for a lock; False when there is no point in waiting longer."""
+        time.sleep(min(random.uniform(0.001, 0.02), max(0.0, remaining)))
+        return not self._leaving
+
+    # --- what is said of it ----------------------------------------------------------------
+
+    def _write_state(self, **changes: Any) -> None:
+        self._state = msgspec.structs.replace(self._state, **changes)
+        target = Path(paths.state_file(self.path))
+        aside = target.with_name(f"{target.name}.{os.getpid()}")
+        try:
+            aside.write_bytes(self._state.render())
+            aside.chmod(0o644)
+            aside.replace(target)
+        except OSError as error:
+            log.warning("cannot write %s: %s", target, error)
+
+    def serving(self, socket: str) -> None:
+        """Say where clients find the daemon."""
+        self._write_state(state=State.SERVING, socket=socket, **self._figures())
+
+    def stopping(self) -> None:
+        """Say that the daemon leaves."""
+        self._write_state(state=State.STOPPING)
+
+    def failed(self, why: str) -> None:
+        """Say why the daemon could not serve."""
+        self._write_state(state=State.FAILED, message=why)
+
+    def _figures(self) -> dict[str, Any]:
+        if self._store is None:
+            return {}
+        return {"generation": self._store.generation.hex(), "commits": self._store.commits}
+
+    def health(self) -> dict[str, Any]:
+        """States and figures of the store and of the files."""
+        store = self._store.health() if self._store is not None else {}
+        return {**store, "guarded": self._guard.guarded}
+
+    # --- the end ---------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Checkpoint, close, and say what was left. The lock goes with the process."""
+        self._leaving = True
+        if self._store is not None:
+            figures = self._figures()
+            self._store.close()
+            left = _size(f"{self.path}-wal")
+            note = (
+                f"{self.path}-wal holds {left} bytes that belong to the database:"
+                " move or copy both together"
+                if left
+                else ""
+            )
+            if note:
+                log.warning("%s", note)
+            self._write_state(state=State.STOPPED, message=note, **figures)
+
+    def abandon(self, why: str) -> None:
+        """After an alarm: save an orphaned log, say why; close nothing."""
+        saved = None
+        if not os.path.exists(f"{self.path}-wal"):
+            saved = self._guard.save_orphaned_log(time.strftime("%Y%m%d-%H%M%S"))
+        message = f"{why}; its log was saved as {saved}" if saved else why
+        log.critical("%s", message)
+        self._write_state(state=State.FAILED, message=message)
+
+
+def _say_progress(step: str, fraction: float) -> None:
+    log.info("%s: %.0f %%", step, fraction * 100)
+
+
+def _describe(path: str, other: StateFile | None) -> str:
+    if other is None:
+        return f"another daemon holds {path}"
+    where = f" on {other.socket}" if other.socket else ""
+    return f"{path} is already served by sessiond, pid {other.pid}{where} ({other.state})"
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
