@@ -53,10 +53,14 @@ def hash_chat_id(value: str) -> str:
     Nothing but a platform's name is: in ``491701234567:3@s.whatsapp.net`` what stands before
     the colon is somebody's number.
     """
+    prefix, bare = _split_chat_id(value)
+    return f"{prefix}{hash_id(bare)}"
+
+
+def _split_chat_id(value: str) -> tuple[str, str]:
+    """A platform's name with its colon, or nothing, and the rest, which is the id."""
     prefix, colon, rest = value.partition(":")
-    if colon and rest and prefix in _PLATFORM_NAMES:
-        return f"{prefix}:{hash_id(rest)}"
-    return hash_id(value)
+    return (prefix + colon, rest) if rest and prefix in _PLATFORM_NAMES else ("", value)
 
 
 def looks_like_phone_number(name: str) -> bool:
@@ -102,7 +106,9 @@ class _Shown:
         source = self.source
         ids = {source.chat_id, source.user_id, source.thread_id}
         ids |= {source.user_id_alt, source.chat_id_alt, *(home.chat_id for home in self.homes)}
-        return sorted((each for each in ids if each), key=lambda each: (-len(each), each))
+        known = {each for each in ids if each}
+        known |= {_split_chat_id(each)[1] for each in known}
+        return sorted(known, key=lambda each: (-len(each), each))
 
 
 def shown_context(context: SessionContext, *, redact_pii: bool) -> SessionContext:

@@ -47,9 +47,8 @@ def latest_reset(now: float, at_hour: int, zone: tzinfo | None = None) -> float:
     skipped counts when the clock jumps over it.
     """
     today = _wall(now, zone).date()
-    # Clocks have been set back over midnight, and once over a whole day: neither the wall's
-    # date nor its neighbours alone can be trusted to hold the latest one.
-    days = (today + timedelta(days=offset) for offset in (1, 0, -1, -2))
+    # Tomorrow's hour may be behind too: clocks have been set back over midnight.
+    days = (today + timedelta(days=offset) for offset in (1, 0, -1))
     return max(moment for day in days if (moment := _reset_of(day, at_hour, zone)) <= now)
 
 
