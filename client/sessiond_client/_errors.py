@@ -14,28 +14,28 @@ def _register(error: type[SessiondError]) -> type[SessiondError]:
 
 
 @_register
-class InvalidParams(SessiondError, ValueError):  # noqa: N818 (named after its code)
+class InvalidParams(SessiondError, ValueError):
     """An argument does not fit; the message names it."""
 
     code: ClassVar[str] = Code.INVALID_PARAMS
 
 
 @_register
-class Integrity(SessiondError, sqlite3.IntegrityError):  # noqa: N818
+class Integrity(SessiondError, sqlite3.IntegrityError):
     """A session, or a parent, does not exist."""
 
     code: ClassVar[str] = Code.INTEGRITY
 
 
 @_register
-class Conflict(SessiondError, ValueError):  # noqa: N818
+class Conflict(SessiondError, ValueError):
     """A title is taken, or another request has used this number."""
 
     code: ClassVar[str] = Code.CONFLICT
 
 
 @_register
-class NotFound(SessiondError, KeyError):  # noqa: N818
+class NotFound(SessiondError, KeyError):
     """What the request is about does not exist."""
 
     code: ClassVar[str] = Code.NOT_FOUND
@@ -45,7 +45,7 @@ class NotFound(SessiondError, KeyError):  # noqa: N818
 
 
 @_register
-class TooLarge(SessiondError, ValueError):  # noqa: N818
+class TooLarge(SessiondError, ValueError):
     """The request exceeds the daemon's ``max_request_bytes``."""
 
     code: ClassVar[str] = Code.TOO_LARGE
@@ -103,14 +103,14 @@ class Migrating(OperationalError):
 
 
 @_register
-class Unauthorized(SessiondError, PermissionError):  # noqa: N818
+class Unauthorized(SessiondError, PermissionError):
     """The daemon does not serve this user, or the daemon is not one to trust."""
 
     code: ClassVar[str] = Code.UNAUTHORIZED
 
 
 @_register
-class UnknownMethod(SessiondError):  # noqa: N818
+class UnknownMethod(SessiondError):
     """The daemon is older than this library and does not know the request."""
 
     code: ClassVar[str] = Code.UNKNOWN_METHOD
@@ -134,7 +134,7 @@ class OutcomeUnknown(OperationalError):
     code: ClassVar[str] = "outcome_unknown"
 
 
-class Closed(SessiondError, RuntimeError):  # noqa: N818
+class Closed(SessiondError, RuntimeError):
     """The object was closed before the call."""
 
     code: ClassVar[str] = "closed"

@@ -363,7 +363,9 @@ class Link:
         while self._queue and self._room():
             self._send(self._queue.popleft(), now)
 
-    def _finish(self, call: Call, *, result: Any = None, error: BaseException | None = None) -> None:
+    def _finish(
+        self, call: Call, *, result: Any = None, error: BaseException | None = None
+    ) -> None:
         call.done = True
         call.result = result
         call.error = error

@@ -1,15 +1,18 @@
 """Where a database's daemon is found, and how it is reached."""
 
 import os
-import socket
 import struct
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from socket import AF_UNIX, SOCK_STREAM, SOL_SOCKET
+from socket import socket as Socket  # noqa: N812 (a field of Place is called socket)
+from typing import Any, Final
 
 from sessiond_client import _errors as errors
 from sessiond_protocol import paths, state_file
+
+_SO_PEERCRED: Final = 17  # asm-generic/socket.h; not in every system's socket module
 
 
 def daemon_settings(
@@ -60,9 +63,9 @@ class Place:
         usual = paths.usual_socket(self.database, os.geteuid())
         return [*found, usual] if usual not in found else found
 
-    def connect(self, path: str, timeout: float) -> tuple[socket.socket | None, str | None]:
+    def connect(self, path: str, timeout: float) -> tuple[Socket | None, str | None]:
         """A connected socket, or why there is none."""
-        made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        made = Socket(AF_UNIX, SOCK_STREAM)
         try:
             made.settimeout(timeout)
             made.connect(path)
@@ -75,11 +78,11 @@ class Place:
             raise
         return made, None
 
-    def _check_server(self, connected: socket.socket, path: str) -> None:
+    def _check_server(self, connected: Socket, path: str) -> None:
         """Talk only to a daemon of this user, of root, or of the database's owner."""
-        if not hasattr(socket, "SO_PEERCRED"):
+        if sys.platform != "linux":
             return
-        raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        raw = connected.getsockopt(SOL_SOCKET, _SO_PEERCRED, struct.calcsize("3i"))
         uid = struct.unpack("3i", raw)[1] & 0xFFFF_FFFF
         allowed = {os.geteuid(), 0}
         try:

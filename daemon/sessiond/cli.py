@@ -96,9 +96,9 @@ def serve(config: Path | None, **flags: Any) -> None:
 
 def run(chosen: Settings) -> int:
     """Serve with these settings; the exit status."""
-    from sessiond.app import Daemon  # noqa: PLC0415 (--help need not load the event loop)
+    import uvloop
 
-    import uvloop  # noqa: PLC0415
+    from sessiond.app import Daemon
 
     sockets = inherited_sockets(os.environ, os.getpid())
     notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", None))

@@ -97,16 +97,16 @@ class _Seat:
         except Failure as failure:
             return wire.error_response(work.msgid, failure.wire())
         except apsw.InterruptError:
-            failure = Failure(Code.TIMEOUT, f"{work.request.METHOD} took longer than allowed")
-            return wire.error_response(work.msgid, failure.wire())
+            late = Failure(Code.TIMEOUT, f"{work.request.METHOD} took longer than allowed")
+            return wire.error_response(work.msgid, late.wire())
         except (apsw.Error, UnicodeDecodeError) as error:
             return wire.error_response(work.msgid, Failure(Code.DATABASE, str(error)).wire())
         except ValueError as error:
             return wire.error_response(work.msgid, Failure(Code.INVALID_PARAMS, str(error)).wire())
         except Exception as error:
             log.exception("reading %s failed in a way that nobody foresaw", work.request.METHOD)
-            failure = Failure(Code.INTERNAL, f"{type(error).__name__}: {error}")
-            return wire.error_response(work.msgid, failure.wire())
+            unforeseen = Failure(Code.INTERNAL, f"{type(error).__name__}: {error}")
+            return wire.error_response(work.msgid, unforeseen.wire())
 
     def _open(self) -> Reader:
         connection = apsw.Connection(

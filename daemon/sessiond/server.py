@@ -288,5 +288,3 @@ class Server:
 
 def _same_process(older: Credentials, newer: Credentials) -> bool:
     return (older.pid, older.uid) == (newer.pid, newer.uid)
-
-

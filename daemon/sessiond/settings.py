@@ -16,7 +16,7 @@ KIB: Final = 1024
 MIB: Final = 1024 * 1024
 
 
-class BadSetting(ValueError):  # noqa: N818 (named after what it is)
+class BadSetting(ValueError):
     """A value that is not allowed; the text names the setting, the value and what is allowed."""
 
 
@@ -164,7 +164,7 @@ def _of_file(file: bytes | None, path: str) -> dict[str, Any]:
     return values
 
 
-_UNITS: Final = {
+_UNITS: Final[dict[str, dict[str, float]]] = {
     "bytes": {"": 1, "b": 1, "k": KIB, "kib": KIB, "m": MIB, "mib": MIB, "g": 1024 * MIB,
               "gib": 1024 * MIB, "kb": 1000, "mb": 10**6, "gb": 10**9},
     "seconds": {"": 1, "s": 1, "ms": 0.001, "us": 1e-6, "min": 60, "h": 3600, "d": 86_400},
@@ -226,5 +226,3 @@ def _truth(value: Any, where: str) -> bool:
     if str(value).lower() not in words:
         raise BadSetting(f"{where} must be true or false, {value!r} is not")
     return words[str(value).lower()]
-
-

@@ -67,7 +67,9 @@ def usual_socket(database: str, uid: int, run_user: str = "/run/user") -> str:
     """
     name = blake2b(os.fsencode(os.path.realpath(database)), digest_size=8).hexdigest()
     runtime = os.path.join(run_user, str(uid))
-    folder = os.path.join(runtime, "sessiond") if _is_private(runtime, uid) else f"/tmp/sessiond-{uid}"
+    folder = (
+        os.path.join(runtime, "sessiond") if _is_private(runtime, uid) else f"/tmp/sessiond-{uid}"
+    )
     return checked_socket(os.path.join(folder, f"{name}.sock"))
 
 

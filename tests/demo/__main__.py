@@ -25,7 +25,15 @@ from sessiond_client import SessionDB
 from tests.demo.script import Message, conversations
 
 WORKERS = 8
-QUERIES = ("artificial intelligence", "deutschen", "什么", "こんにちは", "안녕", "понимаю", '"good morning"')
+QUERIES = (
+    "artificial intelligence",
+    "deutschen",
+    "什么",
+    "こんにちは",
+    "안녕",
+    "понимаю",
+    '"good morning"',
+)
 PATIENCE = 30.0
 
 console = Console()
@@ -160,7 +168,9 @@ def check_file(database: Path) -> None:
     """SQLite's own checks of the database and of its search index, after the daemon left."""
     with sqlite3.connect(database) as connection:
         (verdict,) = connection.execute("PRAGMA integrity_check").fetchone()
-        connection.execute("INSERT INTO messages_fts (messages_fts, rank) VALUES ('integrity-check', 1)")
+        connection.execute(
+            "INSERT INTO messages_fts (messages_fts, rank) VALUES ('integrity-check', 1)"
+        )
         connection.rollback()
     connection.close()
     console.print(f"integrity check of the database: [bold]{verdict}[/], of the search index: ok")

@@ -75,7 +75,7 @@ def backup_before_migration(
     """
     final = f"{path}.v{version}.bak"
     aside = f"{final}.partial"
-    if _is_complete(final, version):
+    if _is_complete(connection, final, version):
         logger.info("backup %s exists and is kept", final)
         return final
     try:
@@ -124,7 +124,8 @@ def _copy_verified(connection: apsw.Connection, aside: str, progress: Progress, 
             with beating(connection, lambda: progress("backup", 0.9)):
                 _compare_damage(_problems(connection), problems, aside)
     finally:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
     progress("backup", 1.0)
 
 
@@ -167,7 +168,7 @@ def _open_copy(path: str) -> apsw.Connection:
     return connection
 
 
-def _is_complete(path: str, version: int) -> bool:
+def _is_complete(source: apsw.Connection, path: str, version: int) -> bool:
     """Whether a finished backup of this version lies at the path."""
     if not os.path.lexists(path):
         return False
@@ -177,7 +178,8 @@ def _is_complete(path: str, version: int) -> bool:
         return False
     try:
         found = value(connection, "SELECT max(version) FROM schema_version")
-        return found in (version, None) and not _problems(connection)
+        problems = _problems(connection)
+        return found in (version, None) and (not problems or problems == _problems(source))
     except apsw.Error:
         return False
     finally:
@@ -211,7 +213,7 @@ def _refusal(path: str, final: str, error: Exception) -> OpenRefused:
 
 def _make_like(source: str, target: str) -> None:
     like = os.stat(source)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     descriptor = os.open(target, flags, 0o600)
     try:
         if os.geteuid() == 0:

@@ -30,11 +30,13 @@ DAEMON_BYTE: Final = 2**62
 _FLOCK: Final = "hhqqixxxx"  # struct flock on 64-bit Linux: type, whence, start, length, pid
 
 
-class Held(Exception):  # noqa: N818 (a state, told to the caller)
+class Held(Exception):
     """Another process holds the lock. ``pid`` is None where the kernel does not say."""
 
     def __init__(self, what: str, pid: int | None) -> None:
-        super().__init__(f"{what} is locked by {'another process' if pid is None else f'pid {pid}'}")
+        super().__init__(
+            f"{what} is locked by {'another process' if pid is None else f'pid {pid}'}"
+        )
         self.pid = pid
 
 

@@ -25,7 +25,7 @@ log = logging.getLogger("sessiond.keeper")
 LONGEST_WAIT = 0.25
 
 
-class AlreadyServed(Exception):  # noqa: N818 (a state of the file, told to a person)
+class AlreadyServed(Exception):
     """Another daemon serves this database."""
 
     exit_status = 75  # EX_TEMPFAIL

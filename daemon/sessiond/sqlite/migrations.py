@@ -149,11 +149,10 @@ def _run(connection: apsw.Connection, step: str, hook: Hook) -> None:
     refuse_unusable(verdict)
     if step == "complete":
         _complete(connection, verdict, hook)
-    elif not verdict.is_newer:
-        if step == "tables":
-            _make_tables(connection, verdict, hook)
-        else:
-            _raise_version(connection, verdict, int(step.removeprefix("v")), hook)
+    elif step == "tables":
+        _make_tables(connection, verdict, hook)
+    else:
+        _raise_version(connection, verdict, int(step.removeprefix("v")), hook)
 
 
 @contextmanager

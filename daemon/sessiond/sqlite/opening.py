@@ -145,7 +145,8 @@ def start_commit(connection: apsw.Connection, known_commits: int | None = None) 
     ``known_commits`` is the number of commits that the state file beside the database
     remembers. A file that has fewer went back (a restored copy, a lost tail), as did one whose
     next message id was given before: both get a new generation, so that nobody goes on from
-    what is no longer there. Afterwards ``synchronous`` is FULL.
+    what is no longer there. Afterwards ``synchronous`` is FULL. ``apsw.BusyError``: call again.
+    Any other ``apsw.Error`` leaves open whether the commit will be found: end the process.
     """
     pragmas.set_durability(connection, full=True)
     connection.execute("BEGIN IMMEDIATE")

@@ -35,7 +35,7 @@ class Store:
         *,
         lock_timeout: float,
         wait_turn: Callable[[float], bool] = lambda _: True,
-        check_files: Callable[[int], str | None] = lambda _: None,
+        check_files: Callable[[], str | None] = lambda: None,
         crash_point: CrashPoint = lambda _: None,
     ) -> None:
         self.connection = connection
@@ -90,6 +90,7 @@ class Store:
         while True:
             try:
                 self.connection.execute("BEGIN IMMEDIATE")
+                self._check()
                 return
             except apsw.BusyError as error:
                 remaining = deadline - time.monotonic()
@@ -98,6 +99,12 @@ class Store:
                         "another program holds the database's write lock"
                         f" for more than {self._lock_timeout:g} s"
                     ) from error
+
+    def _check(self) -> None:
+        """Before anything is written and before anybody is answered: is it still our file?"""
+        alarm = self._check_files()
+        if alarm is not None:
+            raise UnsafeFile(alarm)
 
     def _finish(self, batch: Batch) -> None:
         batch.finish()
@@ -122,6 +129,7 @@ class Store:
         except apsw.Error as error:
             raise UnsafeFile(f"the fate of a commit is unknown: {error}") from error
         committed = time.monotonic()
+        self._check()
         self.commits += 1
         self._crash_point("after commit")
         self._channels.absorb(batch.runs.items())

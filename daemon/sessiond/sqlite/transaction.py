@@ -190,4 +190,4 @@ def _outcome_of(error: Exception) -> Outcome:
 
 
 def _concerns_index(error: apsw.CorruptError) -> bool:
-    return error.extendedresult == apsw.SQLITE_CORRUPT_VTAB
+    return bool(getattr(error, "extendedresult", 0) == apsw.SQLITE_CORRUPT_VTAB)

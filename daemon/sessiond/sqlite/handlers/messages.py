@@ -117,7 +117,7 @@ def _insert(batch: Batch, session_id: str, message: Message) -> int:
             ),
         )
     except apsw.ConstraintError as error:
-        if error.extendedresult == apsw.SQLITE_CONSTRAINT_FOREIGNKEY:
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_CONSTRAINT_FOREIGNKEY:
             raise _unknown_session(session_id) from error
         raise
     message_id = batch.connection.last_insert_rowid()
