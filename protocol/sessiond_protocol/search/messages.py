@@ -1,0 +1,286 @@
+"""Search in messages: the two indexes together, or every message where they cannot be trusted.
+
+Messages with text that words cannot find (see :mod:`~sessiond_protocol.search.cjk`) have a row
+in ``sessiond_cjk`` and are judged by that index alone, all others by ``messages_fts``; so
+``AND``, ``OR`` and ``NOT`` stay one expression for each. Both lists are ranked by bm25 and then
+interleaved, because ranks of two indexes cannot be compared: the best of the first, the best of
+the second, and so on.
+
+Rows of other programs reach the pair index late, and their updates and deletes not at all.
+Therefore its candidates are judged by the message's text as it is now, and messages above
+``sessiond_meta.cjk_cursor`` that are not in it yet are judged one by one.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, islice, zip_longest
+from typing import Any, Final
+
+import msgspec
+
+from sessiond_protocol.content import check_integer
+from sessiond_protocol.queries.connection import ReadConnection
+from sessiond_protocol.queries.facts import Facts
+from sessiond_protocol.queries.messages import shown
+from sessiond_protocol.queries.statement import dicts, listed
+from sessiond_protocol.search import fts
+from sessiond_protocol.search.candidates import (
+    IDS,
+    SOURCES,
+    UNPAIRED,
+    Filters,
+    Hit,
+    everything,
+    judged,
+    places,
+    ranked_words,
+    tail,
+    text_of,
+)
+from sessiond_protocol.search.neighbours import contexts, readable
+from sessiond_protocol.search.query import Node, parse
+from sessiond_protocol.search.scan import Scan
+from sessiond_protocol.search.snippet import ELLIPSIS, LENGTH, MARK, snippet
+
+# More messages than this that the pair index has not looked at make a search noticeably slower.
+LONG_TAIL: Final = 10_000
+
+_COLUMNS: Final = (
+    "id",
+    "session_id",
+    "role",
+    "snippet",
+    "timestamp",
+    "tool_name",
+    "source",
+    "model",
+    "session_started",
+)
+_DETAILS: Final = "m.timestamp, m.tool_name, s.source, s.model, s.started_at"
+# FTS5 loses text at a NUL; snippets of such messages are made here.
+_SNIPPET: Final = (
+    "CASE WHEN instr(m.content, char(0)) THEN NULL ELSE CAST("
+    f"snippet(messages_fts, -1, '{MARK[0]}', '{MARK[1]}', '{ELLIPSIS}', {LENGTH}) AS BLOB) END"
+)
+_PAIR_TABLES: Final = frozenset({"sessiond_meta", "sessiond_cjk", "sessiond_cjk_fts"})
+_MOST: Final = 2**62
+
+
+class SearchPage(msgspec.Struct, frozen=True):
+    """Hits, best first, and whether they had to be found the slow way (``degraded``).
+
+    Either way they are complete. Degraded without an index they come newest first.
+    """
+
+    rows: list[dict[str, Any]]
+    degraded: bool = False
+
+
+class _State(msgspec.Struct, frozen=True):
+    healthy: bool
+    cursor: int
+    last: int
+
+
+def search(
+    connection: ReadConnection,
+    facts: Facts,
+    query: str,
+    source_filter: Iterable[str] | None = None,
+    exclude_sources: Iterable[str] | None = None,
+    role_filter: Iterable[str] | None = None,
+    limit: int = 20,
+    offset: int = 0,
+) -> SearchPage:
+    """Messages that match ``query``, best first, from ``offset`` on, at most ``limit``.
+
+    Each row has ``id, session_id, role, snippet, timestamp, tool_name, source, model,
+    session_started, context``. ``source_filter``: only sessions of these sources (an empty list
+    matches nothing); ``exclude_sources``: none of these; ``role_filter``: only messages of these
+    roles (an empty list filters nothing). Raises ``ValueError`` naming the argument for a
+    negative ``limit`` or ``offset``; errors of the database are passed on.
+    """
+    limit = check_integer(limit, "limit", minimum=0)
+    offset = check_integer(offset, "offset", minimum=0)
+    filters = _filters(facts, source_filter, exclude_sources, role_filter)
+    tree = parse(query)
+    if tree is None or filters is None or not limit:
+        return SearchPage([])
+    state = _state(connection, facts)
+    found = _Search(connection, facts, tree, filters, state).page(limit, min(offset, _MOST))
+    return SearchPage(found, not state.healthy or state.last - state.cursor > LONG_TAIL)
+
+
+def _filters(
+    facts: Facts,
+    source_filter: Iterable[str] | None,
+    exclude_sources: Iterable[str] | None,
+    role_filter: Iterable[str] | None,
+) -> Filters | None:
+    """The conditions of a hit, ``None`` when nothing can satisfy them.
+
+    A ``+`` keeps SQLite from starting with an index on the column: candidates are few and known.
+    """
+    sql = shown(facts)
+    values: list[str] = []
+    if source_filter is not None:
+        condition, bound = listed("+s.source", source_filter, "source_filter")
+        if not bound:
+            return None
+        sql, values = f"{sql} AND {condition}", [*values, *bound]
+    if exclude_sources is not None:
+        condition, bound = listed("s.source", exclude_sources, "exclude_sources", negated=True)
+        if bound:
+            sql, values = f"{sql} AND (s.source IS NULL OR {condition})", [*values, *bound]
+    if role_filter is not None:
+        condition, bound = listed("+m.role", role_filter, "role_filter")
+        if bound:
+            sql, values = f"{sql} AND {condition}", [*values, *bound]
+    return Filters(sql, tuple(values))
+
+
+def _state(connection: ReadConnection, facts: Facts) -> _State:
+    if not facts.tables >= _PAIR_TABLES or "messages_fts" not in facts.tables:
+        return _State(healthy=False, cursor=0, last=0)
+    rows = connection.execute(
+        "SELECT index_state, cjk_cursor, (SELECT MAX(id) FROM messages)"
+        " FROM sessiond_meta WHERE id = 1"
+    ).fetchall()
+    if not rows:
+        return _State(healthy=False, cursor=0, last=0)
+    ((state, cursor, last),) = rows
+    return _State(healthy=state == "", cursor=cursor, last=last or 0)
+
+
+class _Search:
+    """One search: its tree in every form that is needed, and the steps to a page of rows."""
+
+    def __init__(
+        self,
+        connection: ReadConnection,
+        facts: Facts,
+        tree: Node,
+        filters: Filters,
+        state: _State,
+    ) -> None:
+        self._connection = connection
+        self._facts = facts
+        self._tree = tree
+        self._filters = filters
+        self._state = state
+        self._scan = Scan(tree)
+        self._ready: dict[int, dict[str, Any]] = {}
+
+    def page(self, limit: int, offset: int) -> list[dict[str, Any]]:
+        wanted = min(offset + limit, _MOST)
+        words = fts.words_expression(self._tree)
+        pairs = fts.pairs_expression(self._tree)
+        if not self._state.healthy or words.text is None or pairs.text is None:
+            hits = everything(self._connection, self._filters, self._scan, wanted)
+            return self._rows(hits[offset:], None)
+        # In this order: a message that moves into the pair index meanwhile is found twice
+        # rather than not at all.
+        late, judged_late = self._late()
+        paired = judged(
+            self._connection, "sessiond_cjk_fts", pairs.text, self._filters, self._scan, wanted
+        )
+        if words.exact and not judged_late and not paired and limit <= IDS:
+            return self._with_context(self._word_rows(words.text, limit, offset))
+        hits = self._word_hits(words, wanted, judged_late)
+        merged = _interleaved(hits, paired, late)
+        return self._rows(list(islice(merged, offset, wanted)), words.text)
+
+    def _late(self) -> tuple[list[Hit], set[int]]:
+        if self._state.cursor >= self._state.last:
+            return [], set()
+        return tail(self._connection, self._state.cursor, self._filters, self._scan)
+
+    def _word_hits(self, words: fts.Expression, wanted: int, elsewhere: set[int]) -> list[Hit]:
+        assert words.text is not None
+        most = wanted + len(elsewhere)
+        if words.exact and most <= IDS:
+            rows = self._word_rows(words.text, most, 0)
+            self._ready = {row["id"]: row for row in rows}
+            hits = [Hit(found) for found in self._ready]
+        elif words.exact:
+            ids = ranked_words(self._connection, words.text, self._filters, most)
+            hits = [Hit(found) for found in ids]
+        else:
+            filters = Filters(UNPAIRED + self._filters.sql, self._filters.values)
+            hits = judged(self._connection, "messages_fts", words.text, filters, self._scan, most)
+        return [hit for hit in hits if hit.id not in elsewhere]
+
+    def _word_rows(self, expression: str, limit: int, offset: int) -> list[dict[str, Any]]:
+        """Rows of which ``messages_fts`` knows everything, in one statement."""
+        rows = self._connection.execute(
+            f"SELECT m.id, m.session_id, m.role, {_SNIPPET}, {_DETAILS}"
+            f" FROM messages_fts CROSS JOIN {SOURCES}"
+            f" WHERE messages_fts MATCH ? AND m.id = messages_fts.rowid{UNPAIRED}"
+            f"{self._filters.sql} ORDER BY messages_fts.rank LIMIT ? OFFSET ?",
+            (expression, *self._filters.values, limit, offset),
+        ).fetchall()
+        return self._readable(dicts(rows, _COLUMNS))
+
+    def _rows(self, hits: Sequence[Hit], expression: str | None) -> list[dict[str, Any]]:
+        """Rows in the order of ``hits``; a message that is gone meanwhile is left out."""
+        details = dict(self._ready)
+        bare = [hit for hit in hits if hit.id not in details]
+        for start in range(0, len(bare), IDS):
+            part = bare[start : start + IDS]
+            ids = [hit.id for hit in part]
+            marked = self._marked([hit.id for hit in part if hit.text is None], expression)
+            marked.update((hit.id, self._snippet(hit.text)) for hit in part if hit.text is not None)
+            rows = self._connection.execute(
+                f"SELECT m.id, m.session_id, m.role, NULL, {_DETAILS} FROM {SOURCES}"
+                f" WHERE m.id IN ({places(len(ids))})",
+                ids,
+            ).fetchall()
+            for row in dicts(rows, _COLUMNS):
+                details[row["id"]] = {**row, "snippet": marked.get(row["id"], "")}
+        return self._with_context([details[hit.id] for hit in hits if hit.id in details])
+
+    def _marked(self, ids: Sequence[int], expression: str | None) -> dict[int, str]:
+        """Snippets that FTS5 makes, by id."""
+        if not ids or expression is None:
+            return {}
+        rows = self._connection.execute(
+            f"SELECT m.id, {_SNIPPET} FROM messages_fts CROSS JOIN messages AS m"
+            " WHERE messages_fts MATCH ? AND m.id = messages_fts.rowid"
+            f" AND messages_fts.rowid IN ({places(len(ids))})",
+            (expression, *ids),
+        ).fetchall()
+        made = self._readable(dicts(rows, ("id", "snippet")))
+        return {row["id"]: row["snippet"] for row in made}
+
+    def _readable(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """``rows`` with their snippets as text, those that are missing made here."""
+        missing = [row["id"] for row in rows if row["snippet"] is None]
+        texts = self._texts(missing) if missing else {}
+        for row in rows:
+            stored = row["snippet"]
+            row["snippet"] = (
+                self._snippet(texts.get(row["id"], "")) if stored is None else text_of(stored)
+            )
+        return rows
+
+    def _texts(self, ids: Sequence[int]) -> dict[int, str]:
+        rows = self._connection.execute(
+            f"SELECT id, CAST(content AS BLOB) FROM messages WHERE id IN ({places(len(ids))})",
+            ids,
+        ).fetchall()
+        return {found: text_of(content) for found, content in rows}
+
+    def _snippet(self, text: str) -> str:
+        return snippet(self._tree, readable(text))
+
+    def _with_context(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        around = contexts(self._connection, self._facts, [row["id"] for row in rows])
+        return [{**row, "context": around.get(row["id"], [])} for row in rows]
+
+
+def _interleaved(*lists: Sequence[Hit]) -> Iterator[Hit]:
+    """The first of each list, the second of each, and so on; every message once."""
+    seen: set[int] = set()
+    for hit in chain.from_iterable(zip_longest(*lists)):
+        if hit is not None and hit.id not in seen:
+            seen.add(hit.id)
+            yield hit
