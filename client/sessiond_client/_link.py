@@ -6,6 +6,7 @@ what each answer means for its caller.
 """
 
 import os
+import random
 from collections import deque
 from collections.abc import Callable
 from enum import Enum, auto
@@ -110,6 +111,7 @@ class Link:
         self.welcome: Welcome | None = None
         self.resend_at: float | None = None
         self.trouble: SessiondError | None = None
+        self._unanswered_hellos = 0
 
     @property
     def busy(self) -> bool:
@@ -221,11 +223,20 @@ class Link:
             self._finish(call, error=unknown)
         self._calls.clear()
 
+    @property
+    def pause_before_dialling(self) -> float:
+        """Seconds to wait before the next connection: none, unless hello went unanswered."""
+        if not self._unanswered_hellos:
+            return 0.0
+        longest = min(FIRST_PAUSE * 2**self._unanswered_hellos, LONGEST_PAUSE)
+        return random.uniform(longest / 2, longest)
+
     # --- the connection's side -------------------------------------------------------------
 
     def connected(self) -> None:
         """A connection was made: greet."""
         self.state = State.GREETING
+        self._unanswered_hellos += 1
         self._reader = wire.FrameReader(2**31 - 1)
         self.out.clear()
         self._greet()
@@ -337,6 +348,7 @@ class Link:
             )
         self.welcome = welcome
         self.trouble = None
+        self._unanswered_hellos = 0
         fate = self._channel.welcomed(welcome.generation, welcome.known, welcome.last)
         if fate is Fate.UNKNOWN:
             self._start_over()

@@ -1,5 +1,6 @@
 """Where a database's daemon is found, and how it is reached."""
 
+import contextlib
 import os
 import struct
 import sys
@@ -10,6 +11,7 @@ from socket import socket as Socket  # noqa: N812 (a field of Place is called so
 from typing import Any, Final
 
 from sessiond_client import _errors as errors
+from sessiond_client._starter import start_daemon
 from sessiond_protocol import paths, state_file
 
 _SO_PEERCRED: Final = 17  # asm-generic/socket.h; not in every system's socket module
@@ -85,10 +87,8 @@ class Place:
         raw = connected.getsockopt(SOL_SOCKET, _SO_PEERCRED, struct.calcsize("3i"))
         uid = struct.unpack("3i", raw)[1] & 0xFFFF_FFFF
         allowed = {os.geteuid(), 0}
-        try:
+        with contextlib.suppress(OSError):
             allowed.add(os.stat(self.database).st_uid)
-        except OSError:
-            pass
         if uid not in allowed:
             raise errors.Unauthorized(
                 f"{path} belongs to uid {uid}, who is neither you, root, nor the owner of"
@@ -102,4 +102,4 @@ class Place:
 
     def start_daemon(self, remaining: float) -> str | None:
         """Start a daemon for the database; None, or why it cannot be started."""
-        return None
+        return start_daemon(self.database, self.socket, self.settings, remaining)

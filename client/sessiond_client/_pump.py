@@ -201,6 +201,9 @@ class Pump:
         self._wake_finished()
 
     def _connect(self, deadline: float) -> None:
+        pause = self.link.pause_before_dialling
+        if pause:
+            self._sleep(min(pause, max(0.0, deadline - clock())))
         try:
             connected = self._dial(deadline)
         except SessiondError as error:

@@ -1,11 +1,13 @@
 """The daemon, wired together: open, serve, drain. The parts do not know each other's making."""
 
 import asyncio
+import dataclasses
 import logging
 import os
 import resource
 import signal
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from sessiond.batching import BatchLimits, BatchRule
@@ -17,7 +19,7 @@ from sessiond.notify import Notifier
 from sessiond.peers import Policy
 from sessiond.reads import ReadPool
 from sessiond.server import Served, Server, State
-from sessiond.settings import Settings
+from sessiond.settings import BadSetting, Settings, specs
 from sessiond.sqlite.keeper import Keeper
 from sessiond.sqlite.refusal import OpenRefused
 from sessiond.stats import ReadStats, WriterStats
@@ -38,12 +40,20 @@ class Daemon:
     """
 
     def __init__(
-        self, settings: Settings, keeper: Keeper, listener: Listener, notifier: Notifier
+        self,
+        settings: Settings,
+        keeper: Keeper,
+        listener: Listener,
+        notifier: Notifier,
+        effective: Callable[[], Settings],
+        ready: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._keeper = keeper
         self._listener = listener
         self._notifier = notifier
+        self._effective = effective
+        self._ready = ready
         self._writer_stats = WriterStats()
         self._read_stats = ReadStats()
         self._inbox = Inbox(settings.inbox_max_requests, settings.inbox_max_bytes)
@@ -56,9 +66,9 @@ class Daemon:
         self._hurry = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._server = server = self._make_server()
-        assert self._listener.socket is not None
-        acceptor = await loop.create_unix_server(server.protocol, sock=self._listener.socket)
+        self._acceptor = await self._accept()
         try:
             writer, pool = await self._open(server)
         except OpenRefused as refused:
@@ -67,9 +77,16 @@ class Daemon:
             self._listener.unlink()
             return refused.exit_status
         await self._look_after(server)
-        acceptor.close()
+        self._acceptor.close()
         await self._drain(server, writer, pool)
         return 0
+
+    async def _accept(self) -> asyncio.AbstractServer:
+        """Accept connections on the listener's socket."""
+        assert self._listener.socket is not None
+        return await asyncio.get_running_loop().create_unix_server(
+            self._server.protocol, sock=self._listener.socket
+        )
 
     def _make_server(self) -> Server:
         settings = self._settings
@@ -125,6 +142,7 @@ class Daemon:
         server.serve(pool)
         self._keeper.serving(self._listener.path)
         self._notifier.send(ready=1, status=f"serving {self._keeper.path}")
+        self._ready()
         log.info("serving %s on %s", self._keeper.path, self._listener.path)
         return writer, pool
 
@@ -135,11 +153,71 @@ class Daemon:
                 await asyncio.wait_for(self._stop.wait(), LOOK_SECONDS)
             except TimeoutError:
                 server.look_after(time.monotonic())
-                self._stay_reachable()
+                await self._stay_reachable()
+                if self._is_idle(server) and await self._leave(server):
+                    return
 
-    def _stay_reachable(self) -> None:
-        if not self._listener.is_in_place:
-            log.warning("%s was removed or replaced by somebody else", self._listener.path)
+    async def _stay_reachable(self) -> None:
+        """Listen again where a cleaner of /tmp removed the socket."""
+        if self._listener.is_in_place:
+            return
+        log.warning("%s was removed by somebody else, listening there again", self._listener.path)
+        await self._listen_again()
+
+    async def _listen_again(self) -> None:
+        older = self._acceptor
+        try:
+            self._listener.bind_again()
+            self._acceptor = await self._accept()
+        except OSError as error:
+            log.error("cannot listen on %s: %s", self._listener.path, error)
+            return
+        older.close()
+
+    def _is_idle(self, server: Server) -> bool:
+        limit = self._settings.idle_exit
+        if not limit or server.connections or self._inbox.requests:
+            return False
+        return time.monotonic() - server.last_activity > limit
+
+    async def _leave(self, server: Server) -> bool:
+        """Leave after a long time without anybody, unless somebody comes at this moment.
+
+        The name goes first; whoever is in the backlog by then is accepted and kept.
+        """
+        self._keeper.stopping()
+        self._listener.unlink()
+        await asyncio.sleep(0.05)
+        if server.connections or self._listener.inherited:
+            if self._listener.inherited and not server.connections:
+                return True
+            await self._listen_again()
+            self._keeper.serving(self._listener.path)
+            return False
+        log.info("nobody was here for %g s, leaving", self._settings.idle_exit)
+        return True
+
+    def _reload(self) -> None:
+        """SIGHUP: take over the settings that can change while the daemon runs."""
+        try:
+            wanted = self._effective()
+        except (BadSetting, OSError) as error:
+            log.error("settings stay as they are: %s", error)
+            return
+        changes = {
+            name: getattr(wanted, name)
+            for name, (spec, _) in specs().items()
+            if getattr(wanted, name) != getattr(self._settings, name)
+        }
+        now = {name: value for name, value in changes.items() if specs()[name][0].reload}
+        self._settings = dataclasses.replace(self._settings, **now)
+        logging.getLogger().setLevel(self._settings.log_level.upper())
+        later = ", ".join(sorted(changes.keys() - now.keys()))
+        log.info(
+            "settings read again; changed: %s%s",
+            ", ".join(f"{name} = {value}" for name, value in now.items()) or "nothing",
+            f"; after a restart: {later}" if later else "",
+        )
 
     def _committed(self, applied: Applied) -> None:
         """What each batch changed; on the writer's thread."""

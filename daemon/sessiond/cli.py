@@ -1,6 +1,7 @@
 """The ``sessiond`` command."""
 
 import asyncio
+import dataclasses
 import logging
 import os
 import sys
@@ -11,6 +12,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from sessiond import logs, settings
+from sessiond.background import Background
 from sessiond.listener import Listener
 from sessiond.notify import Notifier, inherited_sockets
 from sessiond.settings import BadSetting, Settings
@@ -69,8 +71,9 @@ def main() -> None:
     envvar="SESSIOND_CONFIG",
     help="a TOML file with settings",
 )
+@click.option("--detach", is_flag=True, help="go to the background once clients are served")
 @_options
-def serve(config: Path | None, **flags: Any) -> None:
+def serve(config: Path | None, detach: bool, **flags: Any) -> None:
     """Serve a database on a Unix socket, until SIGTERM or SIGINT.
 
     \b
@@ -83,19 +86,30 @@ def serve(config: Path | None, **flags: Any) -> None:
       sessiond serve
       sessiond serve --database ~/agents/state.db --durability normal
     """
-    try:
+
+    def effective() -> Settings:
         content = config.read_bytes() if config is not None else None
-        chosen, _ = settings.load(flags, os.environ, content, str(config))
+        return settings.load(flags, os.environ, content, str(config))[0]
+
+    try:
+        chosen = effective()
+        if chosen.log_file is not None:
+            chosen = dataclasses.replace(chosen, log_file=os.path.abspath(chosen.log_file))
+        background = Background()
+        if detach:
+            status = background.fork(chosen.start_timeout)
+            if status is not None:
+                sys.exit(status)
+        logs.start(chosen.log_level, chosen.log_format, os.environ, chosen.log_file)
     except BadSetting as error:
         _fail(EX_CONFIG, str(error))
     except OSError as error:
-        _fail(EX_CONFIG, f"cannot read {config}: {error.strerror}")
-    logs.start(chosen.log_level, chosen.log_format, os.environ)
-    sys.exit(run(chosen))
+        _fail(EX_CONFIG, f"{error.filename or config}: {error.strerror}")
+    sys.exit(run(chosen, effective, background))
 
 
-def run(chosen: Settings) -> int:
-    """Serve with these settings; the exit status."""
+def run(chosen: Settings, effective: Callable[[], Settings], background: Background) -> int:
+    """Serve with these settings; the exit status. ``effective`` reads them anew."""
     import uvloop
 
     from sessiond.app import Daemon
@@ -123,7 +137,9 @@ def run(chosen: Settings) -> int:
         keeper.failed(f"cannot listen: {error}")
         return EX_CANTCREAT
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Daemon(chosen, keeper, listener, notifier).run())
+        return runner.run(
+            Daemon(chosen, keeper, listener, notifier, effective, background.ready).run()
+        )
 
 
 def _listen(chosen: Settings, database: str, sockets: list[int]) -> Listener:

@@ -66,6 +66,11 @@ class Listener:
         if not stat.S_ISSOCK(found.st_mode):
             raise FileExistsError(f"{self.path} exists and is not a socket; move it away")
 
+    def bind_again(self) -> socket.socket:
+        """Listen at the path once more, on a new socket; the old one is the caller's to close."""
+        self.socket = None
+        return self.bind()
+
     @property
     def is_in_place(self) -> bool:
         """Whether the path still leads to this socket; cleaners of /tmp remove such things."""

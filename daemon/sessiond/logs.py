@@ -62,10 +62,10 @@ class JsonFormat(logging.Formatter):
         return json.dumps(fields, ensure_ascii=False)
 
 
-def start(level: str, form: str, environ: Mapping[str, str]) -> None:
-    """Send everything to standard error in the form that is wanted."""
-    handler = logging.StreamHandler(sys.stderr)
-    journal = goes_to_journal(environ, sys.stderr)
+def start(level: str, form: str, environ: Mapping[str, str], path: str | None = None) -> None:
+    """Send everything to standard error, or to a file, in the form that is wanted."""
+    handler = logging.StreamHandler(sys.stderr) if path is None else logging.FileHandler(path)
+    journal = path is None and goes_to_journal(environ, sys.stderr)
     handler.setFormatter(JsonFormat() if form == "json" else TextFormat(journal))
     root = logging.getLogger()
     root.handlers[:] = [handler]

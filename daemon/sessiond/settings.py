@@ -107,6 +107,7 @@ class Settings:
         reload=True,
     )  # fmt: skip
     log_format: str = _setting("text", "how it is logged", "choice", choices=("text", "json"))
+    log_file: str | None = _setting(None, "log to this file, not to standard error", "path")
     allow_network_fs: bool = _setting(
         False, "serve a database on a network file system, whose locks may lie", "flag"
     )

@@ -149,7 +149,7 @@ class FrameReader:
                 raise self._too_large(self.waiting) from None
             return None
         except Exception as error:
-            raise FrameError(f"not MessagePack: {error or type(error).__name__}") from error
+            raise FrameError(f"not MessagePack: {str(error) or type(error).__name__}") from error
         end = self._unpacker.tell() - self._base
         size = end - self._done
         if size > self._limit:

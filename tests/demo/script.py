@@ -63,7 +63,7 @@ def _with_tool(tool: str, number: int, answer: str) -> Iterator[Message]:
     call = {
         "id": f"call_{number}",
         "type": "function",
-        "function": {"name": tool, "arguments": '{"number": %d}' % number},
+        "function": {"name": tool, "arguments": f'{{"number": {number}}}'},
     }
     yield {"role": "assistant", "tool_calls": [call], "finish_reason": "tool_calls"}
     yield {"role": "tool", "tool_name": tool, "tool_call_id": call["id"], "content": answer}
