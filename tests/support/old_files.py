@@ -204,15 +204,15 @@ def make_newer(path: str | os.PathLike[str]) -> None:
 def contents(connection: apsw.Connection) -> dict[str, list[dict[str, Any]]]:
     """Every row of both base tables as dicts, by column name."""
     return {
-        table: _dicts(connection, f"SELECT * FROM {table} ORDER BY rowid")
+        table: _dicts(connection, table, f"SELECT * FROM {table} ORDER BY rowid")
         for table in ("sessions", "messages")
     }
 
 
-def _dicts(connection: apsw.Connection, sql: str) -> list[dict[str, Any]]:
-    cursor = connection.execute(sql)
-    names = [column[0] for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor]
+def _dicts(connection: apsw.Connection, table: str, sql: str) -> list[dict[str, Any]]:
+    columns = connection.execute(f"SELECT name FROM pragma_table_info('{table}')")
+    names = [str(name) for (name,) in columns]
+    return [dict(zip(names, row, strict=True)) for row in connection.execute(sql)]
 
 
 def schema_rows(connection: apsw.Connection) -> list[Row]:

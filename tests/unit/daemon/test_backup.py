@@ -2,8 +2,8 @@
 
 import itertools
 import os
-import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +15,7 @@ from sessiond.sqlite.ask import rows, value
 from sessiond.sqlite.backup import backup_before_migration, copy_to
 from sessiond.sqlite.refusal import OpenRefused, Reason
 from tests.support import old_files
+from tests.support.migrating import Hook, killed_at
 
 
 @pytest.fixture
@@ -59,6 +60,23 @@ def test_the_backup_is_the_file_as_it_is_log_included(
     assert contents(final) == old_files.contents(connection)
     assert beside(path) == {"state.db.v5.bak"}
     assert not connection.in_transaction
+
+
+@pytest.mark.parametrize("page_size", [512, 65_536])
+def test_any_page_size_and_journal_mode_is_copied(tmp_path: Path, page_size: int) -> None:
+    connection = apsw.Connection(str(tmp_path / "odd.db"))
+    for statement in (
+        f"PRAGMA page_size={page_size}",
+        "PRAGMA auto_vacuum=INCREMENTAL",
+        "CREATE TABLE schema_version (version)",
+        "CREATE TABLE sessions (id TEXT PRIMARY KEY)",
+        "CREATE TABLE messages (id INTEGER PRIMARY KEY, content)",
+        "INSERT INTO messages (content) VALUES (zeroblob(100000)), ('x')",
+    ):
+        connection.execute(statement).fetchall()
+    final = backup_before_migration(connection, str(tmp_path / "odd.db"), 1)
+    assert contents(final) == old_files.contents(connection)
+    connection.close()
 
 
 def test_it_has_the_mode_of_the_file(path: Path, connection: apsw.Connection) -> None:
@@ -151,18 +169,36 @@ def test_a_copy_that_is_damaged_where_the_source_is_not_is_refused(
         backup_before_migration(connection, str(path), 5)
 
 
-def test_damage_that_was_there_before_does_not_stop_the_backup(
-    path: Path, connection: apsw.Connection, caplog: pytest.LogCaptureFixture
-) -> None:
+def damage(connection: apsw.Connection) -> None:
+    """Make the check of a sound table find something: NULLs where it forbids them."""
     connection.execute("PRAGMA writable_schema=ON").fetchall()
     connection.execute(
         "UPDATE sqlite_schema SET sql = replace(sql, 'user_id TEXT', 'user_id TEXT NOT NULL')"
         " WHERE name = 'sessions'"
     )
     connection.execute("PRAGMA writable_schema=RESET").fetchall()
-    final = backup_before_migration(connection, str(path), 5)
-    assert os.path.exists(final)
+
+
+def test_damage_that_was_there_before_does_not_stop_the_backup(
+    path: Path, connection: apsw.Connection, caplog: pytest.LogCaptureFixture
+) -> None:
+    damage(connection)
+    for _ in range(2):
+        backup_before_migration(connection, str(path), 5)
+    assert beside(path) == {"state.db.v5.bak"}
     assert "NULL value in sessions.user_id" in caplog.text
+
+
+def test_an_existing_backup_with_damage_of_its_own_is_set_aside(
+    path: Path, connection: apsw.Connection
+) -> None:
+    final = backup_before_migration(connection, str(path), 5)
+    copy = apsw.Connection(final)
+    damage(copy)
+    copy.close()
+    backup_before_migration(connection, str(path), 5)
+    assert beside(path) == {"state.db.v5.bak", "state.db.v5.bak.incomplete-1"}
+    assert contents(final) == old_files.contents(connection)
 
 
 def test_rows_written_by_another_program_meanwhile_do_not_disturb(
@@ -228,7 +264,7 @@ def test_killed_at_any_point_the_name_stands_for_a_complete_copy(path: Path) -> 
     for number in itertools.count():
         final = Path(f"{path}.v5.bak")
         final.unlink(missing_ok=True)
-        if not _killed_at(path, number):
+        if not killed_at(number, partial(_back_up, path)):
             break
         connection = apsw.Connection(str(path))
         before = old_files.contents(connection)
@@ -241,22 +277,6 @@ def test_killed_at_any_point_the_name_stands_for_a_complete_copy(path: Path) -> 
     assert number > 4
 
 
-def _killed_at(path: Path, number: int) -> bool:
-    child = os.fork()
-    if child == 0:
-        try:
-            seen = itertools.count()
-
-            def hook(_name: str) -> None:
-                if next(seen) == number:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-            backup._PAGES_PER_STEP = 5  # type: ignore[misc]
-            connection = apsw.Connection(str(path))
-            backup_before_migration(connection, str(path), 5, hook=hook)
-            os._exit(0)
-        except BaseException:  # noqa: BLE001 (the child must not return into the test)
-            os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert status in (0, signal.SIGKILL)
-    return status == signal.SIGKILL
+def _back_up(path: Path, hook: Hook) -> None:
+    backup._PAGES_PER_STEP = 5  # type: ignore[misc]
+    backup_before_migration(apsw.Connection(str(path)), str(path), 5, hook=hook)

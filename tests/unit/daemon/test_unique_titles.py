@@ -74,6 +74,14 @@ def test_a_long_title_is_cut_to_make_room_for_its_number(connection: apsw.Connec
     assert after[11] == "x" * (MAX_TITLE_LENGTH - 4) + " #12"
 
 
+def test_two_titles_that_are_cut_alike_get_different_numbers(
+    connection: apsw.Connection,
+) -> None:
+    one, other = "x" * 99 + "a", "x" * 99 + "b"
+    after = titles_after(connection, [(one, 1.0), (one, 2.0), (other, 3.0), (other, 4.0)])
+    assert after == [one, "x" * 97 + " #2", other, "x" * 97 + " #3"]
+
+
 def test_text_that_is_not_utf_8_is_kept_and_told_apart(connection: apsw.Connection) -> None:
     connection.execute(
         "INSERT INTO sessions (id, source, started_at, title)"
