@@ -13,6 +13,7 @@ from typing import Any, Final
 from sessiond.batching import BatchLimits, BatchRule
 from sessiond.connection import ConnectionLimits
 from sessiond.database import Applied, UnsafeFile
+from sessiond.feed import Feed
 from sessiond.inbox import Inbox
 from sessiond.listener import Listener
 from sessiond.notify import Notifier
@@ -137,9 +138,11 @@ class Daemon:
         pool = ReadPool(
             self._keeper.path, settings.pool_size, self._read_stats, server.deliver_read
         )
+        self._feed = Feed(self._keeper.path, store.generation, server.deliver_events)
         writer.start()
         pool.start()
-        server.serve(pool)
+        self._feed.start()
+        server.serve(pool, self._feed)
         self._keeper.serving(self._listener.path)
         self._notifier.send(ready=1, status=f"serving {self._keeper.path}")
         self._ready()
@@ -221,6 +224,7 @@ class Daemon:
 
     def _committed(self, applied: Applied) -> None:
         """What each batch changed; on the writer's thread."""
+        self._feed.committed(applied.last_message_id, applied.events, foreign=False)
 
     def _signalled(self) -> None:
         if self._stop.is_set():
@@ -246,6 +250,7 @@ class Daemon:
                 break
             await asyncio.sleep(0.005)
         await asyncio.to_thread(pool.stop, 1.0)
+        await asyncio.to_thread(self._feed.stop)
         server.close_all()
         if not finished:
             log.warning("stopping without waiting for the writer; what was answered is safe")
@@ -280,6 +285,7 @@ class Daemon:
             "pending_writes": self._inbox.requests,
             "pool_size": self._settings.pool_size,
             "inbox": {"requests": self._inbox.requests, "bytes": self._inbox.bytes},
+            "watchers": self._feed.watched,
             "connections": len(self._server.connections),
             "accepted": self._server.accepted,
             "refused": self._server.refused,

@@ -99,6 +99,7 @@ class Connection(asyncio.Protocol):
         self._reader = wire.FrameReader(limits.max_request_bytes)
         self._transport: asyncio.Transport | None = None
         self.closed = False
+        self.writing_paused = False  # the peer does not take what is written fast enough
         self.client_id: bytes | None = None
         self.program = ""
         self.peer: Any = None
@@ -122,6 +123,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The transport is ready."""
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=self._limits.max_answer_bytes // 8)
         if not self._hub.opened(self):
             self.closed = True
 
@@ -130,6 +132,14 @@ class Connection(asyncio.Protocol):
         self.closed = True
         self._held.clear()
         self._hub.closed(self)
+
+    def pause_writing(self) -> None:
+        """The transport holds more than the peer takes."""
+        self.writing_paused = True
+
+    def resume_writing(self) -> None:
+        """The peer has caught up."""
+        self.writing_paused = False
 
     def eof_received(self) -> bool:
         """Half-closed: answer what was read, then close."""

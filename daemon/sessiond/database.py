@@ -5,12 +5,12 @@ from typing import Any, Protocol
 
 import msgspec
 
-from sessiond.events import Event
 from sessiond.work import Outcome, Work
+from sessiond_protocol.requests.feed import Event
 from sessiond_protocol.requests.server import ServerHello
 
 
-class UnsafeFile(Exception):  # noqa: N818 (an alarm, not an error of a call)
+class UnsafeFile(Exception):
     """The file is not what was written to, or a commit's fate is unknown.
 
     Nothing may be answered and nothing closed: say why and leave the process.

@@ -12,6 +12,7 @@ import msgspec
 
 from sessiond.connection import Connection, ConnectionLimits
 from sessiond.database import Greeting
+from sessiond.feed import Feed
 from sessiond.inbox import Inbox
 from sessiond.peers import Credentials, Policy, credentials_of
 from sessiond.work import Work
@@ -20,6 +21,7 @@ from sessiond_protocol import wire
 from sessiond_protocol.channel import MAX_UNDECIDED
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests import Request
+from sessiond_protocol.requests.feed import FeedSubscribe, FeedUnsubscribe, Subscribed
 from sessiond_protocol.requests.server import (
     DatabaseFile,
     Limits,
@@ -81,6 +83,7 @@ class Server:
         self._stats = stats
         self._loop = asyncio.get_running_loop()
         self._reads: Reads | None = None
+        self._feed: Feed | None = None
         self.connections: set[Connection] = set()
         self._channels: dict[bytes, Connection] = {}
         self.state = State.STARTING
@@ -89,9 +92,10 @@ class Server:
         self.refused = 0
         self.last_activity = time.monotonic()
 
-    def serve(self, reads: Reads) -> None:
+    def serve(self, reads: Reads, feed: Feed) -> None:
         """The database is open: from now on requests are answered."""
         self._reads = reads
+        self._feed = feed
         self.state = State.SERVING
 
     def protocol(self) -> Connection:
@@ -125,6 +129,8 @@ class Server:
         """Forget a connection; what it has waiting is still applied."""
         self.last_activity = time.monotonic()
         self.connections.discard(connection)
+        if self._feed is not None:
+            self._feed.forget(connection)
         client_id = connection.client_id
         if client_id is not None and self._channels.get(client_id) is connection:
             del self._channels[client_id]
@@ -223,6 +229,16 @@ class Server:
         """Answer a request on the event loop."""
         if isinstance(request, ServerStats):
             return self._stats()
+        if self._feed is None:
+            raise self._not_yet()
+        if isinstance(request, FeedSubscribe):
+            added = self._feed.subscribe(
+                connection, request.session_id, request.after, request.generation, request.resumed
+            )
+            return Subscribed(added.number, added.cursor, self._feed.generation)
+        if isinstance(request, FeedUnsubscribe):
+            self._feed.unsubscribe(request.subscription, connection)
+            return None
         raise Failure(Code.UNKNOWN_METHOD, f"{request.METHOD} is not known here")
 
     # --- answers ---------------------------------------------------------------------------
@@ -234,6 +250,10 @@ class Server:
     def _deliver(self, deliveries: list[Delivery]) -> None:
         for connection, data, works in deliveries:
             connection.answered(data, works)
+
+    def deliver_events(self, connection: Any, data: bytes) -> None:
+        """Hand a notification to its connection. From any thread."""
+        self._loop.call_soon_threadsafe(connection.send, data)
 
     def deliver_read(self, connection: Connection, data: bytes, work: Work) -> None:
         """Hand a read's answer to its connection. From any thread."""

@@ -2,7 +2,6 @@
 
 import bisect
 import threading
-
 from typing import Any, Final
 
 from sessiond.database import Applied

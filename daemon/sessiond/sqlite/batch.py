@@ -9,8 +9,8 @@ from typing import Any
 
 import apsw
 
-from sessiond.events import Event
 from sessiond_protocol.channel import ChannelRun
+from sessiond_protocol.requests.feed import Event
 
 
 class Staged:

@@ -2,13 +2,13 @@
 
 import apsw
 
-from sessiond.events import Event
 from sessiond.sqlite.batch import Batch
 from sessiond.sqlite.handlers.registry import handles
 from sessiond.sqlite.handlers.sessions import delete_messages, exists
 from sessiond_protocol.content import text_hash
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests import message as requests
+from sessiond_protocol.requests.feed import Event
 from sessiond_protocol.requests.message import Message
 
 _INSERT = (

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-
-from sessiond.events import Event
 from sessiond.sqlite.batch import Batch
 from sessiond.sqlite.handlers.registry import handles
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests import session as requests
+from sessiond_protocol.requests.feed import Event
 
 
 def exists(batch: Batch, session_id: str) -> bool:

@@ -1,0 +1,266 @@
+"""The feed: what is committed, pushed to those who watch.
+
+SQLite has one writer and message ids never repeat, so the order of ids is the order of commits,
+and the feed is a range read ``id > cursor ORDER BY id`` on a snapshot taken after the commit. A
+subscriber that does not keep up is not fed; it goes on from its own cursor when it can.
+"""
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import apsw
+
+from sessiond_protocol import wire
+from sessiond_protocol.queries import facts as schema_facts
+from sessiond_protocol.queries import messages
+from sessiond_protocol.requests.feed import EVENTS_METHOD, Event, Events
+
+log = logging.getLogger("sessiond.feed")
+
+PAGE: Final = 200
+POLL_SECONDS: Final = 0.25  # how soon a commit of another program is noticed
+RETRY_SECONDS: Final = 0.05  # how soon a watcher whose socket was full is tried again
+
+
+class Watcher(Protocol):
+    """The connection that a subscription belongs to."""
+
+    closed: bool
+    writing_paused: bool
+
+
+class Subscription:
+    """One watcher's place in the feed. Only the feed's thread changes ``cursor``."""
+
+    __slots__ = ("behind", "cursor", "first", "number", "session_id", "watcher")
+
+    def __init__(
+        self,
+        number: int,
+        watcher: Watcher,
+        session_id: str | None,
+        cursor: int,
+        first: list[Event],
+    ) -> None:
+        self.number = number
+        self.watcher = watcher
+        self.session_id = session_id
+        self.cursor = cursor
+        self.first = first  # what it is told before anything else
+        self.behind = False
+
+
+class Feed:
+    """Reads what was committed and sends it to every subscription, on a thread of its own.
+
+    ``send`` hands a notification's bytes to a watcher, from this thread. ``generation`` is the
+    file's, as of its opening.
+    """
+
+    def __init__(
+        self, path: str, generation: bytes, send: Callable[[Watcher, bytes], None]
+    ) -> None:
+        self._path = path
+        self.generation = generation
+        self._send = send
+        self._changed = threading.Condition()
+        self._events: list[Event] = []
+        self._foreign = False
+        self._last_id = 0
+        self._dirty = False
+        self._lagging = False  # a watcher's socket is full: look again soon
+        self._stopped = False
+        self._subscriptions: dict[int, Subscription] = {}
+        self._numbers = itertools.count(1)
+        self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
+        self._ready = threading.Event()
+
+    # --- the event loop's and the writer's side --------------------------------------------
+
+    def start(self) -> None:
+        """Start the thread; returns when it knows where the feed begins."""
+        self._thread.start()
+        self._ready.wait(10.0)
+
+    def stop(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        self._thread.join(5.0)
+
+    def committed(self, last_message_id: int, events: list[Event], foreign: bool) -> None:
+        """A batch was committed. Called by the writer; costs nothing while nobody watches."""
+        if last_message_id > self._last_id:
+            self._last_id = last_message_id
+        if not self._subscriptions:
+            self._foreign = self._foreign or foreign
+            return
+        with self._changed:
+            self._events += events
+            self._foreign = self._foreign or foreign
+            self._dirty = True
+            self._changed.notify()
+
+    def subscribe(
+        self,
+        watcher: Watcher,
+        session_id: str | None,
+        after: int | None,
+        generation: bytes | None,
+        resumed: bool,
+    ) -> Subscription:
+        """Add a subscription; it is fed from its cursor on. ``after`` None: from now on."""
+        first: list[Event] = []
+        if after is not None and generation is not None and generation != self.generation:
+            first.append(Event("feed_reset"))
+            after = None
+        elif resumed:
+            first.append(Event("sessions_changed"))
+        cursor = self._last_id if after is None else after
+        with self._changed:
+            added = Subscription(next(self._numbers), watcher, session_id, cursor, first)
+            self._subscriptions[added.number] = added
+            self._dirty = True
+            self._changed.notify()
+        return added
+
+    def unsubscribe(self, number: int, watcher: Watcher) -> bool:
+        """Remove a watcher's subscription; False if it has none of this number."""
+        with self._changed:
+            found = self._subscriptions.get(number)
+            if found is None or found.watcher is not watcher:
+                return False
+            del self._subscriptions[number]
+            return True
+
+    def forget(self, watcher: Watcher) -> None:
+        """Remove everything of a connection that is gone."""
+        with self._changed:
+            for number in [n for n, s in self._subscriptions.items() if s.watcher is watcher]:
+                del self._subscriptions[number]
+
+    @property
+    def watched(self) -> int:
+        """How many subscriptions there are."""
+        return len(self._subscriptions)
+
+    # --- the feed's thread -----------------------------------------------------------------
+
+    def _run(self) -> None:
+        reader = _FeedReader(self._path)
+        self._last_id = reader.last_id()
+        self._ready.set()
+        while not self._stopped:
+            try:
+                self._turn(reader)
+            except apsw.Error as error:
+                log.warning("the feed cannot read: %s", error)
+                time.sleep(POLL_SECONDS)
+        reader.close()
+
+    def _turn(self, reader: "_FeedReader") -> None:
+        with self._changed:
+            if not self._dirty and not self._stopped:
+                patience = RETRY_SECONDS if self._lagging else POLL_SECONDS
+                self._changed.wait(patience if self._subscriptions else None)
+            self._lagging = False
+            events, self._events = self._events, []
+            foreign, self._foreign = self._foreign, False
+            self._dirty = False
+            subscriptions = list(self._subscriptions.values())
+        if not subscriptions or self._stopped:
+            return
+        before = self._last_id
+        self._last_id = max(before, reader.last_id())
+        if foreign or (reader.changed() and self._last_id == before and not events):
+            _tell_of_foreign_commit(reader, subscriptions)
+        for subscription in subscriptions:
+            self._feed(reader, subscription, events)
+
+    def _feed(self, reader: "_FeedReader", subscription: Subscription, events: list[Event]) -> None:
+        """Send what is new to one subscription, as far as its connection takes it."""
+        wanted = [
+            event
+            for event in events
+            if subscription.session_id is None or event.session_id == subscription.session_id
+        ]
+        while not subscription.watcher.closed:
+            if subscription.watcher.writing_paused:
+                subscription.behind = subscription.behind or bool(wanted)
+                self._lagging = True
+                return
+            first, subscription.first = subscription.first, []
+            if subscription.behind:
+                subscription.behind = False
+                first.append(Event("sessions_changed"))
+            rows, cursor, more = reader.page(subscription.cursor, subscription.session_id)
+            if not (first or rows or wanted or cursor > subscription.cursor):
+                return
+            told = [Event("message", row["session_id"], message=row) for row in rows]
+            subscription.cursor = cursor
+            batch = Events(subscription.number, [*first, *told, *([] if more else wanted)], cursor)
+            self._send(subscription.watcher, wire.notification(EVENTS_METHOD, batch))
+            if not more:
+                return
+
+
+def _tell_of_foreign_commit(reader: "_FeedReader", subscriptions: list[Subscription]) -> None:
+    """Another program committed: ids may have been taken back, sessions may have changed."""
+    highest = max(reader.last_id(), reader.sequence())
+    for subscription in subscriptions:
+        if highest < subscription.cursor:
+            subscription.first.append(Event("feed_reset"))
+            subscription.cursor = highest
+        else:
+            subscription.first.append(Event("sessions_changed"))
+
+
+class _FeedReader:
+    """The feed's own read-only connection."""
+
+    def __init__(self, path: str) -> None:
+        self._connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+        self._connection.set_busy_timeout(1000)
+        self._facts = schema_facts.read_facts(self._connection)
+        self._version = self._value("PRAGMA data_version")
+
+    def _value(self, sql: str) -> Any:
+        return self._connection.execute(sql).fetchall()[0][0]
+
+    def changed(self) -> bool:
+        """Whether anybody committed since this was last asked."""
+        version = self._value("PRAGMA data_version")
+        changed = version != self._version
+        self._version = version
+        return bool(changed)
+
+    def last_id(self) -> int:
+        """The highest message id."""
+        return int(self._value("SELECT coalesce(max(id), 0) FROM messages"))
+
+    def sequence(self) -> int:
+        """The highest message id that was ever given."""
+        sql = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'messages'"
+        return int(self._value(sql))
+
+    def page(self, after: int, session_id: str | None) -> tuple[list[dict[str, Any]], int, bool]:
+        """Rows over ``after``, the cursor behind them, and whether more may follow."""
+        if self._facts.cookie != schema_facts.schema_cookie(self._connection):
+            self._facts = schema_facts.read_facts(self._connection)
+        if session_id is None:
+            rows = messages.committed(self._connection, self._facts, after, limit=PAGE)
+            return rows, rows[-1]["id"] if rows else after, len(rows) == PAGE
+        boundary = self.last_id()
+        rows = messages.page(self._connection, self._facts, session_id, after, PAGE)
+        if len(rows) == PAGE:
+            return rows, rows[-1]["id"], True
+        return rows, max([boundary, after, *(row["id"] for row in rows[-1:])]), False
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()

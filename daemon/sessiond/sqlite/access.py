@@ -1,0 +1,167 @@
+"""The write connection's transactions: what comes first and last in every one of them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import apsw
+
+from sessiond.database import UnsafeFile
+from sessiond.sqlite.ask import value
+from sessiond.sqlite.damage import PAIRS, IndexDamaged
+from sessiond.sqlite.judge import Mode, Part
+from sessiond.sqlite.meta import Meta
+from sessiond.sqlite.schema_watch import SchemaWatch
+
+CrashPoint = Callable[[str], None]
+
+_PAIRS_PREFIX: Final = "pair index "
+_INDEX_MISSING: Final = "the index or its triggers are missing"
+
+
+class IndexHealth:
+    """Why the indexes cannot be trusted; empty texts: they can.
+
+    ``text`` is what ``sessiond_meta.index_state`` holds, where readers see it.
+    """
+
+    def __init__(self, text: str) -> None:
+        parts = [part for part in text.split("; ") if part]
+        self.words = "; ".join(part for part in parts if not part.startswith(_PAIRS_PREFIX))
+        self.pairs = "; ".join(part for part in parts if part.startswith(_PAIRS_PREFIX))
+
+    @property
+    def text(self) -> str:
+        """Both reasons in one text."""
+        return "; ".join(filter(None, (self.words, self.pairs)))
+
+    def degrade(self, damage: IndexDamaged) -> None:
+        """Note what was found, until the index is rebuilt."""
+        reason = f"damaged ({damage.text})".replace(";", ",")
+        if damage.index == PAIRS:
+            self.pairs = _PAIRS_PREFIX + reason
+        else:
+            self.words = reason
+
+
+class WriteAccess:
+    """Opens and commits transactions; knows the meta row, the schema and foreign commits.
+
+    ``foreign_commits`` rises when another connection has committed since the last look.
+    ``check_files`` gets the bytes that the log must at least hold and returns what is wrong
+    with the files, None if nothing is.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        *,
+        clock: Callable[[], float],
+        log_bytes: Callable[[], int],
+        check_files: Callable[[int], str | None],
+        crash_point: CrashPoint,
+    ) -> None:
+        self.connection = connection
+        self.meta = Meta(connection)
+        self.watch = SchemaWatch(connection, clock)
+        self.health = IndexHealth(self.meta.committed.index_state)
+        self.foreign_commits = 0
+        self.crash_point = crash_point
+        self._check_files = check_files
+        self._log_bytes = log_bytes
+        self._data_version: int = value(connection, "PRAGMA data_version")
+        self._judge_index()
+
+    def reload(self) -> None:
+        """Forget what was known of the file: its history changed by something else than commits."""
+        self.meta.load()
+        self.watch.own_change()
+        self.health = IndexHealth(self.meta.committed.index_state)
+        self.foreign_commits += 1
+        self._judge_index()
+
+    # --- looking ---------------------------------------------------------------------------
+
+    def look(self) -> None:
+        """Notice what other programs did since the last look, inside a transaction or not."""
+        data_version = value(self.connection, "PRAGMA data_version")
+        if data_version != self._data_version:
+            self._data_version = data_version
+            self.foreign_commits += 1
+        if self.watch.inspect():
+            self._judge_index()
+
+    def _judge_index(self) -> None:
+        if not self.watch.verdict.index_is_followed and not self.health.words:
+            self.health.words = _INDEX_MISSING
+
+    @property
+    def keeps_words(self) -> bool:
+        """Whether this connection maintains ``messages_fts`` itself, and can."""
+        return self.watch.verdict.mode is Mode.OURS and not self.health.words
+
+    @property
+    def may_rebuild_words(self) -> bool:
+        """Whether ``messages_fts`` is exactly ours and every change reaches it or can be told."""
+        return self.watch.verdict.fts is Part.OURS
+
+    def index_damaged(self, damage: IndexDamaged) -> None:
+        """Note damage that a rolled-back transaction has found."""
+        self.health.degrade(damage)
+        if self.watch.verdict.mode is Mode.FOREIGN and damage.index != PAIRS:
+            self.watch.suspended = True
+
+    # --- transactions ----------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Take the write lock and look around. ``apsw.BusyError``: another program has it."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        self._alarm(0)
+        self.meta.begin()
+        self.look()
+
+    def commit(self) -> None:
+        """Write the meta row and commit.
+
+        ``apsw.FullError``: nothing was stored, roll back. :class:`UnsafeFile`: the fate of the
+        commit is unknown.
+        """
+        self.meta.row.index_state = self.health.text
+        self.meta.write()
+        self.crash_point("before commit")
+        try:
+            self.connection.execute("COMMIT")
+        except apsw.FullError:
+            raise  # the commit frame is written last, so nothing of it can come back
+        except apsw.Error as error:
+            raise UnsafeFile(f"the fate of a commit is unknown: {error}") from error
+        self.meta.absorb()
+        self._alarm(self._log_bytes())
+        self.crash_point("after commit")
+
+    def rollback(self) -> None:
+        """Take everything back."""
+        if not self.connection.in_transaction:
+            return
+        try:
+            self.connection.execute("ROLLBACK")
+        except apsw.Error as error:
+            raise UnsafeFile(f"a transaction cannot be rolled back: {error}") from error
+
+    @contextmanager
+    def working(self) -> Iterator[apsw.Connection]:
+        """A transaction of the daemon's own, between batches."""
+        try:
+            self.begin()
+            yield self.connection
+            self.commit()
+        except UnsafeFile:
+            raise
+        except BaseException:
+            self.rollback()
+            raise
+
+    def _alarm(self, log_bytes: int) -> None:
+        reason = self._check_files(log_bytes)
+        if reason is not None:
+            raise UnsafeFile(reason)

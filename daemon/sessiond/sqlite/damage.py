@@ -1,0 +1,51 @@
+"""Damage, told apart: of a search index, which can be made anew, or of the file itself."""
+
+import contextlib
+from typing import Final
+
+import apsw
+
+WORDS: Final = "messages_fts"
+NEXT: Final = "sessiond_fts_next"
+PAIRS: Final = "sessiond_cjk_fts"
+
+
+class IndexDamaged(Exception):  # noqa: N818 (a finding about a derivative, not a failed call)
+    """A statement on a search index found it corrupt. The messages are sound.
+
+    ``index`` is its name; a trigger of another program does not say which it was, so that its
+    damage counts as that of ``messages_fts``.
+    """
+
+    def __init__(self, index: str, text: str) -> None:
+        super().__init__(f"{index}: {text}")
+        self.index = index
+        self.text = text
+
+
+class FileDamaged(Exception):  # noqa: N818
+    """A statement outside the indexes found the file corrupt: nothing may be written any more."""
+
+
+def damage_of(error: BaseException) -> IndexDamaged | FileDamaged | None:
+    """What an error says about the file; None: nothing."""
+    if isinstance(error, IndexDamaged | FileDamaged):
+        return error
+    if isinstance(error, apsw.NotADBError):
+        return FileDamaged(str(error))
+    if isinstance(error, apsw.CorruptError):
+        if error.extendedresult == apsw.SQLITE_CORRUPT_VTAB:
+            return IndexDamaged(WORDS, str(error))
+        return FileDamaged(str(error))
+    return None
+
+
+class on_index(contextlib.AbstractContextManager[None]):  # noqa: N801 (used as a statement)
+    """Around statements on one index: corruption they find is that of the index."""
+
+    def __init__(self, index: str) -> None:
+        self._index = index
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, apsw.CorruptError):
+            raise IndexDamaged(self._index, str(error)) from error
