@@ -331,6 +331,13 @@ def test_groups_are_answered_by_their_commit() -> None:
     assert len(notes.latencies) == 5
 
 
+def test_a_group_is_measured_in_messages() -> None:
+    store, notes = FakeStore(), counted(4)
+    in_groups(40, store, operations(Mix.APPEND_MANY, work()), notes)
+    assert store.calls == ["begin", "perform", "perform", "commit"] * 2
+    assert notes.messages == 80
+
+
 def test_a_failed_operation_is_noted_and_the_work_goes_on() -> None:
     store, notes = FakeStore(failing=frozenset({1})), counted(3)
     one_at_a_time(store, itertools.repeat(Search("word")), notes)

@@ -49,13 +49,19 @@ def one_at_a_time(store: Store, operations: Iterator[Operation], notes: Notes) -
 
 
 def in_groups(size: int, store: GroupStore, operations: Iterator[Operation], notes: Notes) -> None:
-    """Commit after every ``size`` operations; each is answered by its group's commit."""
+    """Commit whenever a group holds ``size`` messages; each operation is answered by its commit.
+
+    An operation without messages weighs as much as one message.
+    """
     while notes.more():
         group: list[tuple[float, int]] = []
+        weight = 0
         store.begin()
-        while len(group) < size and notes.more():
+        while weight < size and notes.more():
             operation = next(operations)
-            group.append((notes.start(), messages_in(operation)))
+            messages = messages_in(operation)
+            weight += messages or 1
+            group.append((notes.start(), messages))
             store.perform(operation)
         store.commit()
         for started, messages in group:

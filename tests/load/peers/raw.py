@@ -1,6 +1,6 @@
 """Peer *raw*: what SQLite itself can do. One process, one connection, no sockets.
 
-500 operations per transaction on the plain schema with its triggers, through ``apsw`` with the
+500 messages per transaction on the plain schema with its triggers, through ``apsw`` with the
 SQLite it brings; write-ahead log, ``synchronous=FULL``. It uses one process whatever
 ``--processes`` says. Its reads are single queries, the search without anything that a store adds.
 """
@@ -21,7 +21,7 @@ from tests.load.peers.operations import READS, Mix, Operation, worker_sessions
 from tests.load.peers.plain import ADD_SESSION, BARE_SEARCH, Statements, build
 from tests.load.peers.workers import Loop
 
-OPERATIONS_PER_TRANSACTION: Final = 500
+MESSAGES_PER_TRANSACTION: Final = 500
 
 
 def connect(database: Path) -> apsw.Connection:
@@ -70,7 +70,7 @@ def loop_for(settings: Settings) -> Loop:
     """Groups for writes; a read is answered by itself."""
     if settings.mix in READS:
         return one_at_a_time
-    return partial(in_groups, OPERATIONS_PER_TRANSACTION)
+    return partial(in_groups, MESSAGES_PER_TRANSACTION)
 
 
 def versions() -> dict[str, str]:
