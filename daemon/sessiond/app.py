@@ -104,7 +104,7 @@ class Daemon:
         )
         identity = self._keeper.identity
         served = Served(self._keeper.path, identity[0], identity[1], VERSION)
-        policy = Policy.of(settings)
+        policy = Policy.of(settings, self._listener.group)
         return Server(
             served, self._inbox, limits, policy, settings.max_connections, self.statistics
         )

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import grp
 import logging
 import os
 import sys
@@ -33,7 +34,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def _options(command: F) -> F:
     """One option for each setting, its help from the setting's own text."""
     for name, (spec, default) in reversed(settings.specs().items()):
-        shown = f"{spec.help}  [default: {_shown(spec, default)}]" if default else spec.help
+        shown = f"{spec.help}  [default: {settings.shown(spec, default)}]" if default else spec.help
         flag = f"--{name.replace('_', '-')}"
         if spec.kind == "flag":
             command = click.option(flag, name, is_flag=True, default=None, help=shown)(command)
@@ -46,16 +47,6 @@ def _options(command: F) -> F:
             metavar = spec.kind.upper()
             command = click.option(flag, name, metavar=metavar, help=shown)(command)
     return command
-
-
-def _shown(spec: settings.Spec, default: Any) -> str:
-    if spec.kind == "bytes":
-        for unit, size in (("MiB", settings.MIB), ("KiB", settings.KIB)):
-            if default % size == 0:
-                return f"{default // size}{unit}"
-    if spec.kind == "seconds":
-        return f"{default:g}s"
-    return str(default)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -146,14 +137,25 @@ def _listen(chosen: Settings, database: str, sockets: list[int]) -> Listener:
     uid = os.geteuid()
     named = paths.chosen_socket(chosen.socket, os.environ)
     path = named or paths.usual_socket(database, uid)
-    listener = Listener(path)
+    group = group_id(chosen.socket_group)
+    listener = Listener(path, mode=0o600 if group is None else 0o660, group=group)
     if sockets:
         listener.adopt(sockets[0])
         return listener
     if named is None:
-        paths.make_private(os.path.dirname(path), uid)
+        paths.make_private(os.path.dirname(path), uid, group)
     listener.bind()
     return listener
+
+
+def group_id(name: str | None) -> int | None:
+    """A group's number, by its name or number. Raises ``ValueError`` if there is none."""
+    if name is None:
+        return None
+    try:
+        return int(name) if name.isdigit() else grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise ValueError(f"socket_group {name!r} does not exist") from None
 
 
 def _fail(status: int, message: str) -> None:

@@ -18,7 +18,7 @@ class Listener:
     def __init__(self, path: str, *, mode: int = 0o600, group: int | None = None) -> None:
         self.path = path
         self._mode = mode
-        self._group = group
+        self.group = group
         self._identity: tuple[int, int] | None = None
         self.socket: socket.socket | None = None
         self.inherited = False
@@ -43,8 +43,8 @@ class Listener:
             self._check_place()
             made.bind(aside)
             os.chmod(aside, self._mode)
-            if self._group is not None:
-                os.chown(aside, -1, self._group)
+            if self.group is not None:
+                os.chown(aside, -1, self.group)
             made.listen(BACKLOG)
             made.setblocking(False)
             status = os.lstat(aside)

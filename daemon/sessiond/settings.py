@@ -120,6 +120,21 @@ def specs() -> dict[str, tuple[Spec, Any]]:
     }
 
 
+def shown(spec: Spec, value: Any) -> str:
+    """A value as people write it: with its unit."""
+    if value is None or value == ():
+        return "none"
+    if spec.kind == "bytes":
+        for unit, size in (("MiB", MIB), ("KiB", KIB)):
+            if value % size == 0:
+                return f"{value // size}{unit}"
+    if spec.kind == "seconds":
+        return f"{value:g}s"
+    if spec.kind == "flag":
+        return "yes" if value else "no"
+    return str(value)
+
+
 def variable(name: str) -> str:
     """The environment variable of a setting."""
     return f"SESSIOND_{name.upper()}"
