@@ -133,7 +133,7 @@ def candidates(chosen: str | None, stated: str, usual: str) -> Sequence[str]:
 
 def _is_private(folder: str, uid: int) -> bool:
     try:
-        check_private(folder, uid, group)
+        check_private(folder, uid)
     except (OSError, UnsafePlace):
         return False
     return True
