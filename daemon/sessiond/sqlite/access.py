@@ -8,10 +8,11 @@ import apsw
 
 from sessiond.database import UnsafeFile
 from sessiond.sqlite.ask import value
-from sessiond.sqlite.damage import PAIRS, IndexDamaged
+from sessiond.sqlite.damage import PAIRS, WORDS, IndexDamaged
 from sessiond.sqlite.judge import Mode, Part
 from sessiond.sqlite.meta import Meta
 from sessiond.sqlite.schema_watch import SchemaWatch
+from sessiond_protocol.schema import FTS_TRIGGERS
 
 CrashPoint = Callable[[str], None]
 
@@ -40,7 +41,7 @@ class IndexHealth:
         reason = f"damaged ({damage.text})".replace(";", ",")
         if damage.index == PAIRS:
             self.pairs = _PAIRS_PREFIX + reason
-        else:
+        elif damage.index == WORDS or not self.words:
             self.words = reason
 
 
@@ -48,8 +49,7 @@ class WriteAccess:
     """Opens and commits transactions; knows the meta row, the schema and foreign commits.
 
     ``foreign_commits`` rises when another connection has committed since the last look.
-    ``check_files`` gets the bytes that the log must at least hold and returns what is wrong
-    with the files, None if nothing is.
+    ``check_files`` returns what is wrong with the files, None if nothing is.
     """
 
     def __init__(
@@ -57,8 +57,7 @@ class WriteAccess:
         connection: apsw.Connection,
         *,
         clock: Callable[[], float],
-        log_bytes: Callable[[], int],
-        check_files: Callable[[int], str | None],
+        check_files: Callable[[], str | None],
         crash_point: CrashPoint,
     ) -> None:
         self.connection = connection
@@ -68,7 +67,6 @@ class WriteAccess:
         self.foreign_commits = 0
         self.crash_point = crash_point
         self._check_files = check_files
-        self._log_bytes = log_bytes
         self._data_version: int = value(connection, "PRAGMA data_version")
         self._judge_index()
 
@@ -102,13 +100,16 @@ class WriteAccess:
 
     @property
     def may_rebuild_words(self) -> bool:
-        """Whether ``messages_fts`` is exactly ours and every change reaches it or can be told."""
-        return self.watch.verdict.fts is Part.OURS
+        """Whether ``messages_fts`` is ours to fill: our layout, and no trigger says otherwise."""
+        verdict = self.watch.verdict
+        return verdict.fts is Part.OURS and not any(
+            name.lower() in FTS_TRIGGERS for name in verdict.foreign_triggers
+        )
 
     def index_damaged(self, damage: IndexDamaged) -> None:
         """Note damage that a rolled-back transaction has found."""
         self.health.degrade(damage)
-        if self.watch.verdict.mode is Mode.FOREIGN and damage.index != PAIRS:
+        if self.watch.verdict.mode is Mode.FOREIGN and damage.index == WORDS:
             self.watch.suspended = True
 
     # --- transactions ----------------------------------------------------------------------
@@ -116,7 +117,7 @@ class WriteAccess:
     def begin(self) -> None:
         """Take the write lock and look around. ``apsw.BusyError``: another program has it."""
         self.connection.execute("BEGIN IMMEDIATE")
-        self._alarm(0)
+        self._alarm()
         self.meta.begin()
         self.look()
 
@@ -136,7 +137,7 @@ class WriteAccess:
         except apsw.Error as error:
             raise UnsafeFile(f"the fate of a commit is unknown: {error}") from error
         self.meta.absorb()
-        self._alarm(self._log_bytes())
+        self._alarm()
         self.crash_point("after commit")
 
     def rollback(self) -> None:
@@ -161,7 +162,7 @@ class WriteAccess:
             self.rollback()
             raise
 
-    def _alarm(self, log_bytes: int) -> None:
-        reason = self._check_files(log_bytes)
+    def _alarm(self) -> None:
+        reason = self._check_files()
         if reason is not None:
             raise UnsafeFile(reason)

@@ -64,9 +64,7 @@ def add_pairs(connection: apsw.Connection, texts: Mapping[int, str], *, indexed:
             )
 
 
-def remove_pairs(
-    execute: Callable[..., Any], session_id: str, last: int, *, indexed: bool
-) -> None:
+def remove_pairs(execute: Callable[..., Any], session_id: str, last: int, *, indexed: bool) -> None:
     """Remove a session's rows up to the id ``last``, while its messages are still there."""
     if indexed:
         with on_index(PAIRS):

@@ -10,7 +10,7 @@ NEXT: Final = "sessiond_fts_next"
 PAIRS: Final = "sessiond_cjk_fts"
 
 
-class IndexDamaged(Exception):  # noqa: N818 (a finding about a derivative, not a failed call)
+class IndexDamaged(Exception):
     """A statement on a search index found it corrupt. The messages are sound.
 
     ``index`` is its name; a trigger of another program does not say which it was, so that its
@@ -23,7 +23,7 @@ class IndexDamaged(Exception):  # noqa: N818 (a finding about a derivative, not 
         self.text = text
 
 
-class FileDamaged(Exception):  # noqa: N818
+class FileDamaged(Exception):
     """A statement outside the indexes found the file corrupt: nothing may be written any more."""
 
 
@@ -34,7 +34,7 @@ def damage_of(error: BaseException) -> IndexDamaged | FileDamaged | None:
     if isinstance(error, apsw.NotADBError):
         return FileDamaged(str(error))
     if isinstance(error, apsw.CorruptError):
-        if error.extendedresult == apsw.SQLITE_CORRUPT_VTAB:
+        if getattr(error, "extendedresult", 0) == apsw.SQLITE_CORRUPT_VTAB:
             return IndexDamaged(WORDS, str(error))
         return FileDamaged(str(error))
     return None

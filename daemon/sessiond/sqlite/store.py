@@ -1,32 +1,51 @@
 """The session database on SQLite: batches in, outcomes out."""
 
+import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import apsw
 
 from sessiond.database import Applied, Greeting, UnsafeFile
+from sessiond.sqlite.access import CrashPoint, WriteAccess
+from sessiond.sqlite.ask import rows
 from sessiond.sqlite.batch import Batch
+from sessiond.sqlite.care import Care
+from sessiond.sqlite.checkpoint import CheckpointLimits, Checkpoints
+from sessiond.sqlite.damage import FileDamaged, IndexDamaged, damage_of
+from sessiond.sqlite.mending import Mending
+from sessiond.sqlite.merging import Merging
+from sessiond.sqlite.rebuild import ONE_TRANSACTION, Rebuild
 from sessiond.sqlite.receipts import Channels
-from sessiond.sqlite.search_index import SearchIndex
-from sessiond.sqlite.transaction import EndedTransaction, IndexDamaged, Run, RunAgain
+from sessiond.sqlite.search_index import index_for
+from sessiond.sqlite.transaction import EndedTransaction, Run, RunAgain
 from sessiond.work import Fate, Outcome, Work, refusal
 from sessiond_protocol.errors import Code
 from sessiond_protocol.requests.server import ServerHello
 
-CrashPoint = Callable[[str], None]
+log = logging.getLogger("sessiond.store")
+
+# Without savepoints, with them, without the culprit, and once more for each index found damaged.
+_MOST_RUNS: Final = 6
+_DISK_FULL: Final = "the disk is full; nothing was stored"
+_HIGHEST_ID: Final = 2**63 - 1
+_SAMPLE_SECONDS: Final = 5.0
 
 
-class LockTimeout(Exception):  # noqa: N818
+class LockTimeout(Exception):
     """Another program held the write lock until the deadline."""
 
 
 class Store:
     """One database file through its only write connection. Only the writer thread uses it.
 
+    ``lock_timeout``: seconds to wait for another program's write lock; ``wait_turn`` gets the
+    seconds left, waits a moment, and returns False to give up. ``check_files`` is asked inside
+    every transaction and after every commit what is wrong with the files, None if nothing is.
     ``crash_point`` is called with a name at every step whose interruption must be harmless;
-    tests end the process there.
+    tests end the process there. ``clock`` is monotonic, in seconds. For the rest see
+    :class:`Rebuild` and :class:`Checkpoints`.
     """
 
     def __init__(
@@ -37,50 +56,78 @@ class Store:
         wait_turn: Callable[[float], bool] = lambda _: True,
         check_files: Callable[[], str | None] = lambda: None,
         crash_point: CrashPoint = lambda _: None,
+        clock: Callable[[], float] = time.monotonic,
+        limits: CheckpointLimits | None = None,
+        rebuild_at_once: int = ONE_TRANSACTION,
+        announce: Callable[[str, float], None] = lambda _what, _seconds: None,
+        beat: Callable[[], None] = lambda: None,
+        holders: Callable[[], Sequence[int]] = lambda: (),
     ) -> None:
         self.connection = connection
         self._lock_timeout = lock_timeout
         self._wait_turn = wait_turn
-        self._check_files = check_files
         self._crash_point = crash_point
+        self._clock = clock
         self._channels = Channels(connection)
-        self._index = SearchIndex()
-        self.generation: bytes = self._read("SELECT generation FROM sessiond_meta")
-        self.commits: int = self._read("SELECT commits FROM sessiond_meta")
+        self._checkpoints = Checkpoints(connection, clock, limits or CheckpointLimits(), holders)
+        self._access = access = WriteAccess(
+            connection,
+            clock=clock,
+            check_files=check_files,
+            crash_point=crash_point,
+        )
+        self._rebuild = Rebuild(
+            access, clock, one_transaction=rebuild_at_once, announce=announce, beat=beat
+        )
+        self._mending = Mending(access, clock)
+        self._merging = Merging(access, clock)
+        self._care = Care(
+            access, clock, self._checkpoints, self._rebuild, self._mending, self._merging
+        )
+        self._stopped: str | None = None
+        self._sampled_at = float("-inf")
+        self._sizes = {"page_size": 0, "page_count": 0, "free_pages": 0}
+        self._health: dict[str, Any] = {}
+        self._sample()
 
-    def _read(self, sql: str) -> Any:
-        return self.connection.execute(sql).fetchall()[0][0]
+    @property
+    def generation(self) -> bytes:
+        """16 bytes that differ after the file's history changed behind the clients."""
+        return self._access.meta.committed.generation
+
+    @property
+    def commits(self) -> int:
+        """How many transactions were committed in this file, ever."""
+        return self._access.meta.committed.commits
 
     # --- batches ---------------------------------------------------------------------------
 
     def apply(self, works: Sequence[Work]) -> Applied:
         """Apply a batch in one transaction; see :meth:`sessiond.database.Database.apply`."""
         started = time.monotonic()
-        begun = started
         careful = False
         left_out: dict[int, Outcome] = {}
-        for runs in range(1, 5):
+        for runs in range(1, _MOST_RUNS + 1):
+            if self._stopped is not None:
+                return self._refused(works, Code.DATABASE, self._stopped, runs, started)
             try:
                 self._begin()
-            except LockTimeout as error:
-                return self._refused(works, Code.DATABASE, str(error), runs, started)
-            begun = time.monotonic()
-            batch = Batch(self.connection, self._index)
-            try:
-                run = Run(batch, self._channels.get, careful=careful, left_out=left_out)
-                outcomes = run.apply(works)
-                self._finish(batch)
+                begun = time.monotonic()
+                if self._access.watch.refusal is not None:
+                    return self._not_now(works, runs, started)
+                return self._run(works, careful, left_out, runs, started, begun)
+            except LockTimeout as timeout:
+                return self._refused(works, Code.DATABASE, str(timeout), runs, started)
             except RunAgain:
                 careful = True
             except EndedTransaction as ended:
                 left_out[ended.index] = ended.outcome
-            except IndexDamaged as damage:
-                self._index_damaged(damage)
-            except apsw.Error as error:
-                return self._failed_batch(error, works, runs, started)
-            else:
-                return self._commit(batch, outcomes, runs, started, begun)
-            self._rollback()
+            except (apsw.Error, IndexDamaged, FileDamaged) as error:
+                damage = damage_of(error)
+                if damage is None:
+                    return self._failed_batch(error, works, runs, started)
+                self._damaged(damage)
+            self._access.rollback()
             self._crash_point("between runs")
         return self._refused(works, Code.DATABASE, "the batch failed in every run", runs, started)
 
@@ -89,8 +136,7 @@ class Store:
         deadline = time.monotonic() + self._lock_timeout
         while True:
             try:
-                self.connection.execute("BEGIN IMMEDIATE")
-                self._check()
+                self._access.begin()
                 return
             except apsw.BusyError as error:
                 remaining = deadline - time.monotonic()
@@ -100,41 +146,27 @@ class Store:
                         f" for more than {self._lock_timeout:g} s"
                     ) from error
 
-    def _check(self) -> None:
-        """Before anything is written and before anybody is answered: is it still our file?"""
-        alarm = self._check_files()
-        if alarm is not None:
-            raise UnsafeFile(alarm)
-
-    def _finish(self, batch: Batch) -> None:
+    def _run(
+        self,
+        works: Sequence[Work],
+        careful: bool,
+        left_out: dict[int, Outcome],
+        runs: int,
+        started: float,
+        begun: float,
+    ) -> Applied:
+        batch = Batch(self.connection, index_for(self._access, self._rebuild.next_cursor))
+        outcomes = Run(batch, self._channels.get, careful=careful, left_out=left_out).apply(works)
         batch.finish()
         self._crash_point("before receipts")
         self._channels.write(batch.runs.items(), time.time())
-        self.connection.execute("UPDATE sessiond_meta SET commits = commits + 1")
-        self._crash_point("before commit")
-
-    def _commit(
-        self, batch: Batch, outcomes: list[Outcome], runs: int, started: float, begun: float
-    ) -> Applied:
         applied = time.monotonic()
-        try:
-            self.connection.execute("COMMIT")
-        except apsw.FullError:
-            # The commit frame is written last, so nothing of this batch can come back.
-            self._rollback()
-            works = [refusal(Code.DISK_FULL, "the disk is full; nothing was stored")] * len(
-                outcomes
-            )
-            return Applied(works, [], 0, runs, begun - started, applied - begun, 0.0)
-        except apsw.Error as error:
-            raise UnsafeFile(f"the fate of a commit is unknown: {error}") from error
+        self._access.commit()
         committed = time.monotonic()
-        self._check()
-        self.commits += 1
-        self._crash_point("after commit")
         self._channels.absorb(batch.runs.items())
+        self._merging.written()
         return Applied(
-            outcomes,
+            self._told_apart(outcomes),
             batch.events,
             batch.last_message_id,
             runs,
@@ -143,19 +175,30 @@ class Store:
             committed - applied,
         )
 
-    def _rollback(self) -> None:
-        if self.connection.in_transaction:
-            self.connection.execute("ROLLBACK")
+    def _told_apart(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """SQLite says that the disk is full also when there is no message id left."""
+        full = [
+            index
+            for index, outcome in enumerate(outcomes)
+            if outcome.error is not None and outcome.error[0] == Code.DISK_FULL
+        ]
+        if full and rows(self.connection, _LAST_ID) == [(_HIGHEST_ID,)]:
+            for index in full:
+                outcomes[index] = refusal(Code.DATABASE, "no message id is left above 2**63 - 1")
+        return outcomes
+
+    def _not_now(self, works: Sequence[Work], runs: int, started: float) -> Applied:
+        reason = self._access.watch.refusal or ""
+        self._access.rollback()
+        return self._refused(works, Code.DATABASE, reason, runs, started)
 
     def _failed_batch(
-        self, error: apsw.Error, works: Sequence[Work], runs: int, started: float
+        self, error: BaseException, works: Sequence[Work], runs: int, started: float
     ) -> Applied:
         """The batch's own statements failed: no request is the culprit, all are refused."""
-        self._rollback()
+        self._access.rollback()
         if isinstance(error, apsw.FullError):
-            return self._refused(
-                works, Code.DISK_FULL, "the disk is full; nothing was stored", runs, started
-            )
+            return self._refused(works, Code.DISK_FULL, _DISK_FULL, runs, started)
         return self._refused(works, Code.DATABASE, str(error), runs, started)
 
     def _refused(
@@ -167,8 +210,18 @@ class Store:
         ]
         return Applied(outcomes, [], 0, runs, spent, 0.0, 0.0)
 
-    def _index_damaged(self, damage: IndexDamaged) -> None:
-        raise UnsafeFile(str(damage))
+    def _damaged(self, damage: IndexDamaged | FileDamaged) -> None:
+        if isinstance(damage, IndexDamaged):
+            log.warning("a search index is damaged: %s; messages are stored without it", damage)
+            self._care.index_damaged(damage)
+        else:
+            self._stop_writing(damage)
+
+    def _stop_writing(self, damage: FileDamaged) -> None:
+        self._stopped = (
+            f"the database file is damaged ({damage}): nothing is written any more, reading goes on"
+        )
+        log.critical("%s", self._stopped)
 
     # --- channels --------------------------------------------------------------------------
 
@@ -186,20 +239,90 @@ class Store:
     # --- care ------------------------------------------------------------------------------
 
     def care(self, idle: bool) -> bool:
-        """Move committed pages into the database, without waiting for anyone."""
-        self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        return False
+        """A slice of housekeeping; True if there is more that can be done at once."""
+        if self._stopped is not None:
+            return False
+        try:
+            more = self._care.turn(idle)
+            self._sample()
+        except FileDamaged as damage:
+            self._stop_writing(damage)
+            return False
+        return more
+
+    def reload(self) -> None:
+        """Forget everything known of the file: another history was put into its place."""
+        self._channels.clear()
+        self._access.reload()
+
+    def _sample(self) -> None:
+        now = self._clock()
+        if now - self._sampled_at < _SAMPLE_SECONDS:
+            return
+        self._sampled_at = now
+        pragmas = ("page_size", "page_count", "freelist_count")
+        try:
+            found = [rows(self.connection, f"PRAGMA {name}")[0][0] for name in pragmas]
+        except apsw.Error:
+            return
+        self._sizes = dict(zip(self._sizes, found, strict=True))
 
     def health(self) -> dict[str, Any]:
-        """States and figures."""
-        return {"generation": self.generation.hex()}
+        """States and figures. Reads no file, so any thread may ask."""
+        access, checkpoints = self._access, self._checkpoints
+        reason = self._stopped or access.watch.refusal
+        rebuild, index_state = self._rebuild.progress(), access.health.text
+        return {
+            "generation": self.generation.hex(),
+            "commits": access.meta.committed.commits,
+            "foreign_commits": access.foreign_commits,
+            "writable": reason is None,
+            "reason": reason,
+            "schema": {
+                "mode": access.watch.verdict.mode.value,
+                "version": access.watch.verdict.version,
+                "missing": [
+                    *access.watch.verdict.missing_columns,
+                    *access.watch.verdict.missing_tables,
+                ],
+            },
+            "index": {
+                "state": "healthy" if not index_state else "rebuilding" if rebuild else "degraded",
+                "reason": index_state,
+                "rebuild": rebuild,
+                "rebuilds": self._rebuild.rebuilds,
+                "pairs_cursor": access.meta.committed.cjk_cursor,
+                "pairs_behind": self._mending.behind,
+                "passes": self._mending.passes,
+                "mended": self._mending.mended,
+                "merges": self._merging.steps,
+            },
+            "log": {
+                "pages": checkpoints.pages,
+                "bytes": checkpoints.bytes,
+                "pinned": checkpoints.pinned,
+                "failure": checkpoints.failure,
+            },
+            "checkpoint": {
+                "busy": checkpoints.last.busy,
+                "log": checkpoints.last.log,
+                "checkpointed": checkpoints.last.checkpointed,
+            },
+            "pages": dict(self._sizes),
+        }
 
     def close(self) -> None:
-        """Checkpoint what can be moved, then close."""
-        self.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        """Empty the log if no reader holds it, then close."""
+        self._checkpoints.close()
         self.connection.close()
+
+
+_LAST_ID: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'messages'"
 
 
 def _own_failure(work: Work) -> Outcome:
     assert work.failure is not None
     return Outcome(Fate.FAILED, error=work.failure.wire())
+
+
+__all__ = ["CheckpointLimits", "LockTimeout", "Store", "UnsafeFile"]

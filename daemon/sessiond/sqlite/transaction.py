@@ -14,6 +14,7 @@ import apsw
 import msgspec
 
 from sessiond.sqlite.batch import Batch
+from sessiond.sqlite.damage import damage_of
 from sessiond.sqlite.handlers import HANDLERS
 from sessiond.work import Fate, Outcome, Work, refusal
 from sessiond_protocol.channel import ChannelRun, Receipt, ServerChannel, Verdict, decides
@@ -25,21 +26,17 @@ _encode = msgspec.msgpack.Encoder().encode
 _NIL = msgspec.Raw(_encode(None))
 
 
-class RunAgain(Exception):  # noqa: N818 (a signal between two functions)
+class RunAgain(Exception):
     """This run left a mark that only a rollback takes back."""
 
 
-class EndedTransaction(Exception):  # noqa: N818
+class EndedTransaction(Exception):
     """A request ended the whole transaction; ``index`` is its place in the batch."""
 
     def __init__(self, index: int, outcome: Outcome) -> None:
         super().__init__(index)
         self.index = index
         self.outcome = outcome
-
-
-class IndexDamaged(Exception):  # noqa: N818
-    """A statement on a search index found it corrupt. The database itself is sound."""
 
 
 Load = Callable[[bytes], ServerChannel]
@@ -171,13 +168,14 @@ def _failed(code: Code, message: str, data: dict[str, Any] | None = None) -> Out
 
 
 def _outcome_of(error: Exception) -> Outcome:
-    """What a request is told that met this error. Damage of an index is raised, not told."""
+    """What a request is told that met this error. Damage is raised, not told."""
+    damage = damage_of(error)
+    if damage is not None:
+        raise damage from error
     if isinstance(error, Failure):
         if error.code in (Code.DISK_FULL, Code.DATABASE):
             return refusal(error.code, error.message, **(error.data or {}))
         return _failed(error.code, error.message, error.data)
-    if isinstance(error, apsw.CorruptError) and _concerns_index(error):
-        raise IndexDamaged(str(error)) from error
     if isinstance(error, apsw.ConstraintError):
         return _failed(Code.INTEGRITY, str(error))
     if isinstance(error, apsw.TooBigError):
@@ -187,7 +185,3 @@ def _outcome_of(error: Exception) -> Outcome:
     if isinstance(error, apsw.Error):
         return refusal(Code.DATABASE, str(error))
     return _failed(Code.INTERNAL, f"{type(error).__name__}: {error}")
-
-
-def _concerns_index(error: apsw.CorruptError) -> bool:
-    return bool(getattr(error, "extendedresult", 0) == apsw.SQLITE_CORRUPT_VTAB)

@@ -1,0 +1,161 @@
+"""Moving committed pages from the log into the database, between batches and by the writer alone.
+
+A commit never checkpoints: its caller would wait for it. PASSIVE waits for nobody. TRUNCATE
+stops all writes while it waits for readers, so it gets a little time, seldom, and only when the
+log has outgrown its limit.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import apsw
+import msgspec
+
+from sessiond.database import CheckpointResult
+from sessiond.sqlite.ask import rows, value
+
+log = logging.getLogger("sessiond.checkpoint")
+
+_FRAME_HEADER: Final = 24
+LOG_HEADER: Final = 32
+_DUE_PAGES: Final = 1_000
+_CLOSE_MS: Final = 1_000
+_WARN_SECONDS: Final = 60.0
+_AGAIN_SECONDS: Final = 1.0
+
+
+class CheckpointLimits(msgspec.Struct, frozen=True):
+    """Bytes of log: from ``soft`` on TRUNCATE is tried, over ``hard`` people are told."""
+
+    soft: int = 64 << 20
+    hard: int = 1 << 30
+
+    def truncation(self, size: int) -> tuple[int, float] | None:
+        """Milliseconds of waiting and seconds between two tries; None: not yet."""
+        if size > 4 * self.soft:
+            return 250, 5.0
+        return (50, 1.0) if size > self.soft else None
+
+
+class Checkpoints:
+    """Decides when to checkpoint, and does it. Only the writer thread uses it.
+
+    ``holders`` names the processes that keep the log from being emptied, where that is known.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        clock: Callable[[], float],
+        limits: CheckpointLimits,
+        holders: Callable[[], Sequence[int]] = lambda: (),
+    ) -> None:
+        self._connection = connection
+        self._clock = clock
+        self._limits = limits
+        self._holders = holders
+        self._page_size: int = value(connection, "PRAGMA page_size")
+        self.last = CheckpointResult()
+        self.pages = 0  # in the log, as of the last commit or checkpoint
+        self.pinned = False
+        self.failure: str | None = None
+        self._tried_pages = 0
+        self._tried_at = self._truncated_at = self._warned_at = float("-inf")
+        self._unknown = True  # there may be pages of another program's commits
+        connection.set_wal_hook(self._committed)
+
+    def _committed(self, _connection: Any, _name: str, pages: int) -> int:
+        if pages < self.pages:  # the log began again at its start
+            self.last = CheckpointResult(self.last.busy, pages, 0)
+            self._tried_pages = 0
+        self.pages = pages
+        return apsw.SQLITE_OK
+
+    @property
+    def bytes(self) -> int:
+        """What the pages of the log take."""
+        return LOG_HEADER + self.pages * (self._page_size + _FRAME_HEADER) if self.pages else 0
+
+    def foreign_commit(self) -> None:
+        """Another program committed: how long the log is now is not known."""
+        self._unknown = True
+
+    def step(self, idle: bool) -> None:
+        """Checkpoint if it is time for it; raises what SQLite raises for a damaged file."""
+        now = self._clock()
+        if self._due(idle, now):
+            self._tried_at, self._tried_pages = now, self.pages
+            self._checkpoint("PASSIVE", 0)
+            self._tried_pages = self.pages
+        wanted = self._limits.truncation(self.bytes)
+        if wanted is not None:
+            self._shrink(now, *wanted)
+        self._watch(now)
+
+    def _due(self, idle: bool, now: float) -> bool:
+        unmoved = self.pages - self.last.checkpointed
+        grown = self.pages - self._tried_pages
+        if idle:
+            again = now - self._tried_at >= _AGAIN_SECONDS
+            return self._unknown or (unmoved > 0 and (grown > 0 or again))
+        return unmoved >= _DUE_PAGES and grown >= _DUE_PAGES
+
+    def _shrink(self, now: float, milliseconds: int, interval: float) -> None:
+        if now - self._truncated_at < interval:
+            return
+        # Behind a reader of an old state TRUNCATE waits in vain, except that past a multiple of
+        # the limit even a small chance is worth the time.
+        near = self.pages - self.last.checkpointed < _DUE_PAGES
+        if near or self.bytes > 4 * self._limits.soft:
+            self._truncated_at = now
+            self._checkpoint("TRUNCATE", milliseconds)
+
+    def _watch(self, now: float) -> None:
+        self.pinned = self.bytes > self._limits.hard
+        if self.pinned and now - self._warned_at >= _WARN_SECONDS:
+            self._warned_at = now
+            log.warning(
+                "log pinned: %d bytes of log cannot be emptied, the limit is %d; a reader holds"
+                " an old state (processes %s)",
+                self.bytes,
+                self._limits.hard,
+                ", ".join(map(str, self._holders())) or "unknown",
+            )
+
+    def _checkpoint(self, mode: str, milliseconds: int) -> None:
+        connection = self._connection
+        connection.set_busy_timeout(milliseconds)
+        try:
+            busy, pages, moved = rows(connection, f"PRAGMA wal_checkpoint({mode})")[0]
+        except (apsw.CorruptError, apsw.NotADBError):
+            raise
+        except apsw.Error as error:
+            # Nothing is lost: the log keeps what was not moved, and the next try begins anew.
+            if self.failure is None:
+                log.warning("checkpoint failed: %s", error)
+            self.failure = str(error)
+            self.last = CheckpointResult(True, self.last.log, self.last.checkpointed)
+            return
+        finally:
+            connection.set_busy_timeout(0)
+        self.failure, self._unknown = None, False
+        if pages >= 0:
+            self.last = CheckpointResult(bool(busy), pages, moved)
+            self.pages = pages
+
+    def close(self) -> bool:
+        """Empty the log, waiting for readers for a second; False if it could not be."""
+        try:
+            self._checkpoint("TRUNCATE", _CLOSE_MS)
+        except apsw.Error as error:
+            self.failure = str(error)
+        if self.failure is None and not self.last.busy:
+            return True
+        log.warning(
+            "the log could not be emptied (%s): %s-wal belongs to the database and must move"
+            " with it",
+            self.failure or "a reader holds it",
+            self._connection.filename,
+        )
+        return False
