@@ -1,0 +1,172 @@
+"""``sessionctl status``."""
+
+import os
+import pwd
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import click
+
+from sessiond_client._place import Place
+from sessiond_client.cli import output, units
+from sessiond_client.cli.connect import check_exists, check_served, last_word, opened, place_of
+from sessiond_client.cli.exits import Refused
+from sessiond_client.cli.options import Asked, json_option, pass_asked, place_options
+from sessiond_protocol import paths, state_file
+
+
+@click.command("status")
+@json_option
+@place_options
+@pass_asked
+def command(asked: Asked, as_json: bool) -> None:
+    """Say whether a daemon serves the database, how it fares, and who is connected.
+
+    Never starts one: without a daemon this says so and ends with 69.
+
+    \b
+    Examples:
+      sessionctl status
+      sessionctl status --database ~/agents/state.db
+      sessionctl status --json | jq .pid
+    """
+    place = place_of(asked)
+    try:
+        if place.socket is None:
+            check_exists(place)
+        check_served(place)
+    except Refused:
+        if as_json:
+            output.print_json(absent(place))
+        raise
+    with opened(asked, autostart=False) as db:
+        stats = db.get_stats()
+    files = file_sizes(str(stats.get("database", place.database)))
+    if as_json:
+        output.print_json({"running": True, **stats, **files})
+        return
+    now = time.time()
+    output.print_facts(facts({**stats, **files}, now))
+    if stats.get("clients"):
+        click.echo()
+        output.print_table(CLIENT_COLUMNS, [client_row(each, now) for each in stats["clients"]])
+
+
+def absent(place: Place) -> dict[str, Any]:
+    """What ``--json`` says when no daemon answers."""
+    state = state_file.read(paths.state_file(place.database))
+    return {
+        "running": False,
+        "database": place.database,
+        "state": state.state.value if state else None,
+        "message": last_word(place.database),
+        **file_sizes(place.database),
+    }
+
+
+def file_sizes(database: str) -> dict[str, int | None]:
+    """Bytes of the database and of its write-ahead log; None where they cannot be seen."""
+    return {
+        "database_bytes": _size(database),
+        "log_bytes": _size(f"{database}-wal"),
+    }
+
+
+def _size(path: str) -> int | None:
+    # Only by name: a process that opens and closes the file drops the locks it holds on it.
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None
+
+
+def facts(stats: Mapping[str, Any], now: float) -> list[tuple[str, str]]:
+    """The lines above the table of clients."""
+    state = str(stats["state"])
+    return [
+        ("daemon", f"sessiond {stats['version']}, pid {stats['pid']}, {state}"
+                   f" for {units.duration(now - stats['started'])}"),
+        ("socket", str(stats["socket"])),
+        ("database", str(stats["database"])),
+        ("holds", f"{units.plural(stats['sessions'], 'session')},"
+                  f" {units.plural(stats['messages'], 'message')}"),
+        ("size", _shown_size(stats["database_bytes"])
+                 + f", write-ahead log {_shown_size(stats['log_bytes'])}"),
+        ("checkpoint", checkpoint(stats.get("checkpoint"), now)),
+        ("health", "; ".join(troubles(stats)) or "good"),
+        ("waiting", f"{units.plural(stats['pending_writes'], 'write')}"),
+        ("clients", units.count(stats["connections"])),
+    ]  # fmt: skip
+
+
+def _shown_size(amount: int | None) -> str:
+    return "none" if amount is None else units.size(amount)
+
+
+def checkpoint(last: Mapping[str, Any] | None, now: float) -> str:
+    """What came of the last checkpoint; its figures are pages of the log."""
+    if not last or last.get("log") is None:
+        return "none yet"
+    pages, moved = last["log"], last.get("checkpointed")
+    text = f"{units.count(moved or 0)} of {units.plural(pages, 'page')} moved"
+    if last.get("busy"):
+        text += ", a reader held up the rest"
+    at = last.get("at")
+    return f"{text}, {units.ago(at, now)}" if at else text
+
+
+# States that are fine, by the name of their figure; whatever else is said is shown.
+_GOOD: Final[dict[str, tuple[Any, ...]]] = {
+    "state": ("serving",),
+    "guarded": (True,),
+    "writable": (True,),
+    "index": ("ok", "good", "ready", "current"),
+    "search": ("ok", "good", "ready", "current"),
+}
+
+
+def troubles(stats: Mapping[str, Any]) -> Iterator[str]:
+    """What is not as it should be."""
+    for name, good in _GOOD.items():
+        value = stats.get(name)
+        if value is not None and value not in good:
+            yield f"{name} is {str(value).lower()}"
+    for name in ("health", "trouble", "problems"):
+        value = stats.get(name)
+        if isinstance(value, str) and value not in ("ok", "good"):
+            yield value
+        elif isinstance(value, list):
+            yield from map(str, value)
+
+
+CLIENT_COLUMNS = (
+    output.Column("PID", right=True),
+    output.Column("USER", most=16),
+    output.Column("PROGRAM", flexible=True),
+    output.Column("CONNECTED", right=True),
+    output.Column("REQUESTS", right=True),
+    output.Column("WAITING", right=True),
+)
+
+
+def client_row(client: Mapping[str, Any], now: float) -> tuple[str, ...]:
+    """One connection's line."""
+    return (
+        str(client["pid"] or "?"),
+        user_name(client["uid"]),
+        output.one_line(str(client["program"] or "?")),
+        units.ago(client["since"], now),
+        units.count(client["requests"]),
+        units.count(client["pending"]),
+    )
+
+
+def user_name(uid: int | None) -> str:
+    """The name of a user id, or the id where it has none."""
+    if uid is None:
+        return "?"
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,71 @@
+"""Options that all commands share. They work before and after the command's name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+DEFAULT_TIMEOUT: Final = 30.0
+
+
+@dataclass(slots=True)
+class Asked:
+    """What the command line says of the daemon to talk to."""
+
+    database: str | None = None
+    socket: str | None = None
+    timeout: float = DEFAULT_TIMEOUT
+    debug: bool = False
+
+
+pass_asked = click.make_pass_decorator(Asked, ensure=True)
+
+
+def _note(ctx: click.Context, param: click.Parameter, value: Any) -> None:
+    """Remember an option where subcommands find it; the later one counts."""
+    asked = ctx.ensure_object(Asked)
+    if value is not None and value is not False:
+        setattr(asked, str(param.name), value)
+
+
+def place_options(command: F) -> F:
+    """``--database``, ``--socket``, ``--timeout`` and ``--debug``, kept in an :class:`Asked`."""
+    for flag, rest in reversed(_PLACE):
+        command = click.option(flag, expose_value=False, callback=_note, **rest)(command)
+    return command
+
+
+_PLACE: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("--database", {"metavar": "PATH", "help": "The database file.",
+                    "type": click.Path(path_type=str)}),
+    ("--socket", {"metavar": "PATH", "help": "Where its daemon listens, if not as usual.",
+                  "type": click.Path(path_type=str)}),
+    ("--timeout", {"metavar": "SECONDS", "type": click.FloatRange(min=0, min_open=True, max=1800),
+                   "help": f"How long to wait.  [default: {DEFAULT_TIMEOUT:g}]"}),
+    ("--debug", {"is_flag": True, "help": "Show the traceback of an error."}),
+)  # fmt: skip
+
+
+def json_option(command: F) -> F:
+    """``--json``: the command's argument ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+
+
+def page_options(default: int | None) -> Callable[[F], F]:
+    """``--limit`` and ``--offset``."""
+
+    def add(command: F) -> F:
+        shown = f"  [default: {default}]" if default is not None else ""
+        count = click.IntRange(min=0)
+        command = click.option(
+            "--offset", type=count, default=0, metavar="N", help="Skip the first N."
+        )(command)
+        return click.option(
+            "--limit", "-n", type=count, default=default, metavar="N",
+            help=f"Print at most N.{shown}",
+        )(command)  # fmt: skip
+
+    return add

@@ -1,0 +1,184 @@
+"""The ``sessionctl`` command: its subcommands, found by name, and how it ends."""
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any, Final, NoReturn
+
+import click
+
+from sessiond_client.cli import exits
+from sessiond_client.cli.options import place_options
+from sessiond_protocol.errors import SessiondError
+
+# Command to module: a module is imported when its command, or the list of all, is wanted.
+COMMANDS: Final[dict[str, str]] = {
+    "status": "status",
+    "list": "list",
+    "show": "show",
+    "search": "search",
+    "stats": "stats",
+}
+
+# What people type who have other tools in their fingers.
+_OTHER_NAMES: Final[dict[str, str]] = {
+    "ls": "list",
+    "sessions": "list",
+    "cat": "show",
+    "get": "show",
+    "find": "search",
+    "grep": "search",
+    "info": "status",
+    "ps": "status",
+    "metrics": "stats",
+    "rm": "delete",
+    "remove": "delete",
+    "mv": "rename",
+    "title": "rename",
+    "dump": "export",
+    "load": "import",
+    "settings": "config",
+}
+
+
+class Program(click.Group):
+    """A group whose commands are imported by name, and that suggests the one that was meant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        command = importlib.import_module(f"sessiond_client.cli.commands.{module}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name in COMMANDS or name.startswith("-") or ctx.resilient_parsing:
+            return super().resolve_command(ctx, args)
+        raise click.UsageError(f"no such command {name!r}{suggestion(name)}", ctx)
+
+
+def suggestion(name: str) -> str:
+    """``, did you mean 'list'?`` for a mistyped command; empty if nothing is close."""
+    other = _OTHER_NAMES.get(name.lower())
+    close = difflib.get_close_matches(name.lower(), COMMANDS, 1, 0.5)
+    meant = other if other in COMMANDS else close[0] if close else None
+    return f", did you mean {meant!r}?" if meant else ""
+
+
+def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from importlib.metadata import version
+
+        click.echo(f"sessionctl {version('sessiond')}")
+        ctx.exit()
+
+
+@click.command(
+    cls=Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    no_args_is_help=True,
+)
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version,
+    help="Show the version and exit.",
+)  # fmt: skip
+@place_options
+def program() -> None:
+    """Look at and care for an agent's session database.
+
+    The database is what --database names, else SESSIOND_DATABASE, else state.db in HERMES_HOME,
+    else ~/.hermes/state.db.
+
+    \b
+    Examples:
+      sessionctl status
+      sessionctl list --source telegram
+      sessionctl show 20251121_06
+      sessionctl search '"good morning" NOT tea*'
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run ``sessionctl`` and leave with its exit status."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run ``sessionctl``; the exit status. Whatever goes wrong is one line, no traceback."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            _print_anything(stream)
+        result = program.main(words, prog_name="sessionctl", standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except BrokenPipeError:
+        _forget_output()
+        return 0
+    except click.ClickException as error:
+        return _complain(error)
+    except SessiondError as error:
+        _debug(words)
+        return _say(error.message, exits.status_of(error))
+    except (KeyboardInterrupt, click.Abort):
+        return _say("interrupted", exits.INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 (nobody shall see a traceback unasked)
+        _debug(words)
+        what = f"{type(error).__name__}: {error}".replace("\n", " ")
+        return _say(f"{what} (run with --debug for the traceback)", os.EX_SOFTWARE)
+
+
+def _complain(error: click.ClickException) -> int:
+    message = error.format_message()
+    if isinstance(error, exits.Refused):
+        return _say(message, error.status)
+    if not isinstance(error, click.UsageError):
+        return _say(message, error.exit_code)
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(message, err=True)
+        return os.EX_USAGE
+    path = error.ctx.command_path if error.ctx else "sessionctl"
+    return _say(f"{_plain(message)}; try '{path} --help'", os.EX_USAGE)
+
+
+def _plain(message: str) -> str:
+    """A message of click's in the form of all others: lower case, no full stop at its end."""
+    return message[:1].lower() + message[1:].rstrip(".")
+
+
+def _say(message: str, status: int) -> int:
+    try:
+        click.echo(f"sessionctl: {message}", err=True)
+    except OSError:
+        _forget_output()
+    return status
+
+
+def _debug(words: Sequence[str]) -> None:
+    if "--debug" in words:
+        import traceback
+
+        traceback.print_exc()
+
+
+def _print_anything(stream: Any) -> None:
+    """Characters that the terminal's encoding lacks are shown as escapes."""
+    if hasattr(stream, "reconfigure"):
+        stream.reconfigure(errors="backslashreplace")
+
+
+def _forget_output() -> None:
+    """Nobody reads any more: what Python still flushes at its end goes nowhere, quietly."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
