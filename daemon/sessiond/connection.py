@@ -6,6 +6,7 @@ import time
 from collections import deque
 from typing import Any, ClassVar, Protocol, cast
 
+import msgpack
 import msgspec
 
 from sessiond.work import Work
@@ -23,6 +24,7 @@ _BY_ENCODED_NAME: dict[bytes, type[Request[Any]]] = {
 }
 _DECODERS = {request: msgspec.msgpack.Decoder(request).decode for request in REQUESTS.values()}
 _NO_ARGUMENTS = wire.pack({})
+_SMALL_ENOUGH_TO_BUILD = 65_536
 
 
 class _Unfit(Request[None], frozen=True):
@@ -459,8 +461,33 @@ def _params(params: list[msgspec.Raw]) -> tuple[bytes, wire.Place | None]:
 def _explain(request_type: type[Request[Any]], arguments: bytes, error: Exception) -> Failure:
     """An error that names the field and what is allowed."""
     if isinstance(error, UnicodeDecodeError):
+        where = _broken_text(arguments)
         return Failure(
-            Code.INVALID_PARAMS, f"{request_type.METHOD}: text that is not valid UTF-8: {error}"
+            Code.INVALID_PARAMS, f"{request_type.METHOD}: text that is not valid UTF-8{where}"
         )
     known = ", ".join(request_type.__struct_fields__) or "none"
     return Failure(Code.INVALID_PARAMS, f"{request_type.METHOD}: {error} (arguments: {known})")
+
+
+def _broken_text(arguments: bytes) -> str:
+    """Which argument holds bytes that are not UTF-8; found the slow way, for small requests."""
+    if len(arguments) > _SMALL_ENOUGH_TO_BUILD:
+        return ""
+    try:
+        values = msgpack.unpackb(arguments, unicode_errors="surrogateescape")
+    except (ValueError, msgpack.UnpackException):
+        return ""
+    path = _path_to_surrogate(values, "$")
+    return f" - at `{path}`" if path else ""
+
+
+def _path_to_surrogate(value: Any, path: str) -> str | None:
+    if isinstance(value, str):
+        return path if any("\ud800" <= letter <= "\udfff" for letter in value) else None
+    items: Any = ()
+    if isinstance(value, dict):
+        items = ((f".{key}", each) for key, each in value.items())
+    elif isinstance(value, list):
+        items = ((f"[{index}]", each) for index, each in enumerate(value))
+    found = (_path_to_surrogate(each, path + step) for step, each in items)
+    return next((each for each in found if each is not None), None)

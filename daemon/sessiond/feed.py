@@ -70,6 +70,7 @@ class Feed:
         self._changed = threading.Condition()
         self._events: list[Event] = []
         self._foreign = False
+        self._own = False  # a batch was committed since the last turn
         self._last_id = 0
         self._dirty = False
         self._lagging = False  # a watcher's socket is full: look again soon
@@ -103,6 +104,7 @@ class Feed:
         with self._changed:
             self._events += events
             self._foreign = self._foreign or foreign
+            self._own = True
             self._dirty = True
             self._changed.notify()
 
@@ -171,13 +173,14 @@ class Feed:
             self._lagging = False
             events, self._events = self._events, []
             foreign, self._foreign = self._foreign, False
+            own, self._own = self._own, False
             self._dirty = False
             subscriptions = list(self._subscriptions.values())
         if not subscriptions or self._stopped:
             return
         before = self._last_id
         self._last_id = max(before, reader.last_id())
-        if foreign or (reader.changed() and self._last_id == before and not events):
+        if (reader.changed() and not own and self._last_id == before) or foreign:
             _tell_of_foreign_commit(reader, subscriptions)
         for subscription in subscriptions:
             self._feed(reader, subscription, events)

@@ -38,33 +38,35 @@ class Listener:
         Raises ``OSError`` naming what lies there if it is not a socket.
         """
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        aside = f"{self.path}.{os.getpid()}"
         try:
-            self._check_place()
-            made.bind(aside)
-            os.chmod(aside, self._mode)
+            self._clear_place()
+            # Nobody but us may connect before the mode and the group are what they should be.
+            before = os.umask(0o177)
+            try:
+                made.bind(self.path)
+            finally:
+                os.umask(before)
             if self.group is not None:
-                os.chown(aside, -1, self.group)
+                os.chown(self.path, -1, self.group)
+            os.chmod(self.path, self._mode)
             made.listen(BACKLOG)
             made.setblocking(False)
-            status = os.lstat(aside)
-            os.rename(aside, self.path)
+            status = os.lstat(self.path)
         except BaseException:
             made.close()
-            if os.path.lexists(aside):
-                os.unlink(aside)
             raise
         self._identity = (status.st_dev, status.st_ino)
         self.socket = made
         return made
 
-    def _check_place(self) -> None:
+    def _clear_place(self) -> None:
         try:
             found = os.lstat(self.path)
         except FileNotFoundError:
             return
         if not stat.S_ISSOCK(found.st_mode):
             raise FileExistsError(f"{self.path} exists and is not a socket; move it away")
+        os.unlink(self.path)
 
     def bind_again(self) -> socket.socket:
         """Listen at the path once more, on a new socket; the old one is the caller's to close."""
