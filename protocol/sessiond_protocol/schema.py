@@ -177,6 +177,10 @@ SIDE_TABLES: Final[dict[str, str]] = {
         "    entry TEXT NOT NULL\n"
         ") WITHOUT ROWID"
     ),
+    # Sessions whose transcript is the database's alone: a gateway's file counts no more.
+    "sessiond_transcripts": (
+        "CREATE TABLE sessiond_transcripts (session_id TEXT PRIMARY KEY) WITHOUT ROWID"
+    ),
 }
 
 SIDE_INDEXES: Final[dict[str, str]] = {

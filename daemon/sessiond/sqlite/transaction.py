@@ -139,8 +139,9 @@ def _apply(batch: Batch, work: Work) -> Any:
 def decode_item(method: str, arguments: bytes) -> Any:
     """One write of a ``batch.apply``; raises :class:`Failure` with ``invalid_params``."""
     request = REQUESTS.get(method)
-    if request is None or request.KIND is not Kind.WRITE or request is BatchApply:
-        allowed = "any write except batch.apply itself"
+    if request is None or request.KIND is not Kind.WRITE or not request.IN_BATCH:
+        alone = sorted(name for name, each in REQUESTS.items() if not each.IN_BATCH)
+        allowed = f"any write except {' and '.join(alone)}"
         raise Failure(Code.INVALID_PARAMS, f"method {method!r} is not allowed here, {allowed} is")
     try:
         return msgspec.msgpack.decode(arguments, type=request)

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 from sessiond_protocol.queries import facts as schema_facts
-from sessiond_protocol.queries import messages, sessions
+from sessiond_protocol.queries import messages, routes, sessions
 from sessiond_protocol.queries.connection import ReadConnection
 from sessiond_protocol.queries.facts import Facts
-from sessiond_protocol.requests import Request, message, server, session
+from sessiond_protocol.requests import Request, message, route, server, session
 from sessiond_protocol.search import messages as search
 
 Query = Callable[[ReadConnection, Facts, Any], Any]
@@ -55,6 +55,10 @@ QUERIES: dict[type[Request[Any]], Query] = {
     message.MessagePage: _message_page,
     message.MessageCount: lambda c, f, r: messages.count(c, f, r.session_id),
     message.SearchMessages: _search,
+    route.RouteGet: lambda c, f, r: routes.get(c, f, r.session_key),
+    route.RouteList: lambda c, f, r: routes.after(c, f, r.after_key, r.limit),
+    route.TranscriptState: lambda c, f, r: routes.transcript(c, f, r.session_id),
+    route.SessionSeveral: lambda c, f, r: routes.several(c, f),
     server.ChangeCounter: lambda c, f, r: schema_facts.change_counter(c, f),
 }
 

@@ -28,10 +28,14 @@ class Request(
     omit_defaults=True,
     forbid_unknown_fields=True,
 ):
-    """A request whose answer has type ``T``. Subclasses name ``METHOD`` and ``KIND``."""
+    """A request whose answer has type ``T``. Subclasses name ``METHOD`` and ``KIND``.
+
+    ``IN_BATCH`` is False for a write that may not be an item of ``batch.apply``.
+    """
 
     METHOD: ClassVar[str] = ""
     KIND: ClassVar[Kind] = Kind.READ
+    IN_BATCH: ClassVar[bool] = True
 
 
 def result_type(request: type[Request[Any]]) -> Any:

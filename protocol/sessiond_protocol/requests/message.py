@@ -1,6 +1,6 @@
 """Requests about messages and search."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import msgspec
 
@@ -52,13 +52,33 @@ class MessageAppendMany(Request[list[int]], frozen=True):
     messages: list[Message]
 
 
+class Unchanged(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The state of a transcript that its replacement was prepared for.
+
+    ``message_count`` rows, and, if ``unmarked``, no mark that files count no more.
+    """
+
+    unmarked: bool
+    message_count: Count
+
+
+NOT_REPLACED: Final = -1
+
+
 class MessageReplace(Request[int], frozen=True):
-    """Put these messages in the place of a session's transcript. The answer is their number."""
+    """Put these messages in the place of a session's transcript. The answer is their number.
+
+    ``mark_transcript``: from now on the database alone counts, not a gateway's file. If the
+    transcript is not as ``only_if`` says, nothing is changed and the answer is
+    ``NOT_REPLACED``.
+    """
 
     METHOD: ClassVar[str] = "message.replace"
     KIND: ClassVar[Kind] = Kind.WRITE
     session_id: str
     messages: list[Message]
+    mark_transcript: bool = False
+    only_if: Unchanged | None = None
 
 
 class MessageClear(Request[None], frozen=True):

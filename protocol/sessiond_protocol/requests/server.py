@@ -100,4 +100,5 @@ class BatchApply(Request[list[Any]], frozen=True):
 
     METHOD: ClassVar[str] = "batch.apply"
     KIND: ClassVar[Kind] = Kind.WRITE
+    IN_BATCH: ClassVar[bool] = False
     items: list[Item]

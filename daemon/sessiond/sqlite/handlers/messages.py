@@ -44,6 +44,10 @@ def replace(batch: Batch, request: requests.MessageReplace) -> int:
     session_id = request.session_id
     if not exists(batch, session_id):
         raise _unknown_session(session_id)
+    if request.only_if is not None and not _is(batch, session_id, request.only_if):
+        return requests.NOT_REPLACED
+    if request.mark_transcript:
+        batch.execute("INSERT OR IGNORE INTO sessiond_transcripts VALUES (?)", (session_id,))
     delete_messages(batch, session_id)
     _zero_counters(batch, session_id)
     ids = list(dict.fromkeys(_store(batch, session_id, each) for each in request.messages))
@@ -56,6 +60,16 @@ def replace(batch: Batch, request: requests.MessageReplace) -> int:
         )
     )
     return len(ids)
+
+
+def _is(batch: Batch, session_id: str, state: requests.Unchanged) -> bool:
+    # The session's own counter lags behind within a batch, and foreign programs may not keep it.
+    stored, marked = batch.row(
+        "SELECT (SELECT COUNT(*) FROM messages WHERE session_id = ?1),"
+        " EXISTS (SELECT 1 FROM sessiond_transcripts WHERE session_id = ?1)",
+        (session_id,),
+    )
+    return stored == state.message_count and not (state.unmarked and marked)
 
 
 @handles(requests.MessageClear)

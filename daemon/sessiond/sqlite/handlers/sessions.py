@@ -157,6 +157,7 @@ def delete_rows(batch: Batch, session_id: str) -> None:
     batch.execute(
         "UPDATE sessions SET parent_session_id = NULL WHERE parent_session_id = ?", (session_id,)
     )
+    batch.execute("DELETE FROM sessiond_transcripts WHERE session_id = ?", (session_id,))
     batch.execute("DELETE FROM sessions WHERE id = ?", (session_id,))
     batch.events.append(Event("session_deleted", session_id))
 
