@@ -17,6 +17,7 @@ from sessiond.background import Background
 from sessiond.listener import Listener
 from sessiond.notify import Notifier, inherited_sockets
 from sessiond.settings import BadSetting, Settings
+from sessiond.sqlite.access import CrashPoint
 from sessiond.sqlite.keeper import AlreadyServed, Keeper
 from sessiond.sqlite.refusal import OpenRefused
 from sessiond.version import VERSION
@@ -99,8 +100,16 @@ def serve(config: Path | None, detach: bool, **flags: Any) -> None:
     sys.exit(run(chosen, effective, background))
 
 
-def run(chosen: Settings, effective: Callable[[], Settings], background: Background) -> int:
-    """Serve with these settings; the exit status. ``effective`` reads them anew."""
+def run(
+    chosen: Settings,
+    effective: Callable[[], Settings],
+    background: Background,
+    crash_point: CrashPoint = lambda _: None,
+) -> int:
+    """Serve with these settings; the exit status. ``effective`` reads them anew.
+
+    For ``crash_point`` see :class:`Keeper`.
+    """
     import uvloop
 
     from sessiond.app import Daemon
@@ -116,6 +125,7 @@ def run(chosen: Settings, effective: Callable[[], Settings], background: Backgro
             lock_timeout=chosen.lock_timeout,
             start_timeout=chosen.start_timeout,
             allow_network_fs=chosen.allow_network_fs,
+            crash_point=crash_point,
         )
         keeper.take()
     except (OpenRefused, AlreadyServed) as refused:

@@ -12,6 +12,7 @@ import apsw
 import msgspec
 
 from sessiond.sqlite import opening, pragmas
+from sessiond.sqlite.access import CrashPoint
 from sessiond.sqlite.guard import Guard, Held
 from sessiond.sqlite.judge import look
 from sessiond.sqlite.location import checked_path
@@ -32,7 +33,11 @@ class AlreadyServed(Exception):
 
 
 class Keeper:
-    """Holds one database file for one daemon, from the lock to the last close."""
+    """Holds one database file for one daemon, from the lock to the last close.
+
+    ``crash_point`` is called with a name at every step whose interruption must be harmless;
+    tests end the process there.
+    """
 
     def __init__(
         self,
@@ -43,6 +48,7 @@ class Keeper:
         lock_timeout: float,
         start_timeout: float,
         allow_network_fs: bool,
+        crash_point: CrashPoint = lambda _: None,
     ) -> None:
         self.path = checked_path(path, allow_network_fs=allow_network_fs)
         self._durability = durability
@@ -50,6 +56,7 @@ class Keeper:
         self._lock_timeout = lock_timeout
         self._start_timeout = start_timeout
         self._allow_network_fs = allow_network_fs
+        self._crash_point = crash_point
         self._guard = Guard(self.path)
         self._before: StateFile | None = None
         self._store: Store | None = None
@@ -103,11 +110,16 @@ class Keeper:
         )
         self._patiently(
             lambda: opening.bring_up_to_date(
-                connection, lambda plan: migrating(plan.seconds), _say_progress
+                connection,
+                lambda plan: migrating(plan.seconds),
+                _say_progress,
+                self._crash_point,
             )
         )
         known = self._before.commits if self._before is not None else None
+        self._crash_point("before start commit")
         start = self._patiently(lambda: opening.start_commit(connection, known))
+        self._crash_point("after start commit")
         if start.renewed:
             log.info("the database has a new generation, %s", start.generation.hex())
         pragmas.set_durability(connection, full=self._durability == "full")
@@ -118,6 +130,7 @@ class Keeper:
             lock_timeout=self._lock_timeout,
             wait_turn=self._wait_turn,
             check_files=self._guard.alarm,
+            crash_point=self._crash_point,
         )
         return self._store
 
