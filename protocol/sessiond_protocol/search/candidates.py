@@ -23,6 +23,9 @@ SOURCES: Final = "messages AS m LEFT JOIN sessions AS s ON s.id = m.session_id"
 # Messages in the pair index are judged by it alone.
 UNPAIRED: Final = " AND NOT EXISTS (SELECT 1 FROM sessiond_cjk AS c WHERE c.message_id = m.id)"
 
+# Longer in bytes than in characters; SQLite counts those up to the first NUL.
+_NOT_ASCII: Final = " AND length(CAST(m.content AS BLOB)) > length(CAST(m.content AS TEXT))"
+
 _MOST_IDS: Final = 1 << 20
 
 
@@ -158,9 +161,8 @@ def tail(
     while True:
         rows = connection.execute(
             f"SELECT m.id, CAST(m.content AS BLOB) FROM {SOURCES}"
-            " WHERE m.id > ? AND (CAST(m.content AS TEXT) GLOB ? OR instr(m.content, char(0)))"
-            f"{UNPAIRED}{filters.sql} ORDER BY m.id LIMIT {PAGE}",
-            (cursor, _SUSPECT, *filters.values),
+            f" WHERE m.id > ?{_NOT_ASCII}{UNPAIRED}{filters.sql} ORDER BY m.id LIMIT {PAGE}",
+            (cursor, *filters.values),
         ).fetchall()
         for found, content in rows:
             text = text_of(content)
@@ -171,7 +173,3 @@ def tail(
         if len(rows) < PAGE:
             return hits[::-1], judged_here
         cursor = rows[-1][0]
-
-
-# Everything that `misread` looks for, and more: SQLite reads a text up to its first NUL here.
-_SUSPECT: Final = f"*[{cjk.CJK}{cjk.SIGNS}]*"

@@ -15,7 +15,7 @@ radicals, which text copied from PDF files is full of, as the characters they lo
 
 import re
 import unicodedata
-from itertools import pairwise
+from operator import add
 from typing import Final
 
 from sessiond_protocol.search import unicode61
@@ -58,13 +58,18 @@ SIGNS: Final = _young_signs()
 
 SELECTORS: Final = "\ufe00-\ufe0f\U000e0100-\U000e01ef"
 
+# Ranges beyond U+FFFF slow a class down, and most texts have nothing there: what may be a run or
+# a sign is looked for with one such range before anything else is.
+_ASTRAL: Final = "\U00010000-\U0010ffff"
+_BEYOND: Final = re.compile(f"[{_ASTRAL}]-[{_ASTRAL}]")
+_SUSPECT: Final = re.compile(f"[{_BEYOND.sub('', CJK)}{_BEYOND.sub('', SIGNS)}{_ASTRAL}]")
 _MISREAD: Final = re.compile(
     f"[{CJK}]|[^\\W_][\u0300-\u0331]*[{SIGNS}]|[{SIGNS}][\u0300-\u0331]*[^\\W_]"
 )
 _SELECTED: Final = re.compile(f"(?<=[{CJK}])[{SELECTORS}]+")
+_SUSPECT_SIGN: Final = re.compile(f"[{_BEYOND.sub('', SIGNS)}{_ASTRAL}]")
 _SIGN: Final = re.compile(f"[{SIGNS}]+")
 _RUN: Final = re.compile(f"[{CJK}]+")
-_LAST_RUN: Final = re.compile(f"[{CJK}]+\\Z")
 
 _RADICALS: Final = {
     code: unicodedata.normalize("NFKC", chr(code)) for code in range(0x2F00, 0x2FD6)
@@ -74,12 +79,19 @@ _RADICAL: Final = re.compile("[\u2f00-\u2fd5]")
 
 def misread(text: str) -> bool:
     """Whether ``text`` needs the pair index: :func:`pairs` has something to say about it."""
-    return not text.isascii() and _MISREAD.search(text) is not None
+    if text.isascii() or _SUSPECT.search(text) is None:
+        return False
+    return _MISREAD.search(text) is not None
 
 
 def normalise(text: str) -> str:
     """``text`` in the one form in which messages and queries are compared."""
     return unified(_SELECTED.sub("", unicodedata.normalize("NFC", text)))
+
+
+def without_signs(text: str) -> str:
+    """``text`` with a space for every sign that would glue to a word."""
+    return _SIGN.sub(" ", text) if _SUSPECT_SIGN.search(text) else text
 
 
 def unified(text: str) -> str:
@@ -97,12 +109,12 @@ def pairs(text: str) -> str | None:
     """
     if not misread(text):
         return None
-    return _RUN.sub(_split, _SIGN.sub(" ", normalise(text)))
+    return _RUN.sub(_split, without_signs(normalise(text)))
 
 
-def spaced(text: str) -> str:
-    """``text`` normalised, with a space around every run and in place of glueing signs."""
-    return _RUN.sub(r" \g<0> ", _SIGN.sub(" ", normalise(text)))
+def spaced(text: str, border: str = " ") -> str:
+    """``text`` normalised, with ``border`` around every run and a space for glueing signs."""
+    return _RUN.sub(rf"{border}\g<0>{border}", without_signs(normalise(text)))
 
 
 def phrase(text: str) -> tuple[str, bool]:
@@ -113,13 +125,14 @@ def phrase(text: str) -> tuple[str, bool]:
     for; if that character is all there is, it is a prefix. Elsewhere a run ends where the
     message's run does.
     """
-    text = spaced(text).rstrip()
-    last = _LAST_RUN.search(_trimmed(text))
-    if last is None:
-        return _RUN.sub(_split, text), False
-    head, run = text[: last.start()], last[0]
-    tail = run if len(run) == 1 else _joined(run)
-    return _RUN.sub(_split, head) + tail, len(run) == 1
+    text = _trimmed(spaced(text))
+    start = len(text)
+    while start and is_cjk(text[start - 1]):
+        start -= 1
+    head, run = _RUN.sub(_split, text[:start]), text[start:]
+    if len(run) < 2:
+        return head + run, bool(run)
+    return head + _joined(run), False
 
 
 def is_cjk(character: str) -> bool:
@@ -133,7 +146,7 @@ def has_run(text: str) -> bool:
 
 
 def _trimmed(text: str) -> str:
-    # Punctuation after the last run is not part of what is looked for.
+    """``text`` without punctuation after its last word: the last run may go on."""
     end = len(text)
     while end and not text[end - 1].isalnum() and not is_cjk(text[end - 1]):
         end -= 1
@@ -141,7 +154,7 @@ def _trimmed(text: str) -> str:
 
 
 def _joined(run: str) -> str:
-    return " ".join(map("".join, pairwise(run)))
+    return " ".join(map(add, run, run[1:]))
 
 
 def _split(run: re.Match[str]) -> str:

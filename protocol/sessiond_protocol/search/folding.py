@@ -48,8 +48,7 @@ def letters(text: str, *, paired: bool) -> str:
     as one space, what is ignored as nothing. A gap stands at both ends.
     """
     if paired:
-        text = re.sub(f"[{cjk.CJK}]+", rf"{_BORDER}\g<0>{_BORDER}", cjk.normalise(text))
-        text = re.sub(f"[{cjk.SIGNS}]", " ", text)
+        text = cjk.spaced(text, _BORDER)
     text = f" {text} ".translate(_letters()).replace(CLOSE + OPEN, "")
     return _SPACES.sub(" ", text)
 

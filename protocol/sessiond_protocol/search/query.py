@@ -70,7 +70,6 @@ class Operator(Enum):
 
 _CONTROL: Final = re.compile("[\0-\x1f\x7f-\x9f]")
 _LEXEME: Final = re.compile(r'"(?P<quoted>[^"]*)"(?P<star>\*?)|(?P<bare>[^\s"]+)')
-_STARS: Final = re.compile(r"\*+\Z")
 
 _Lexeme: TypeAlias = Term | Operator
 
@@ -103,7 +102,7 @@ def _lexemes(text: str) -> Iterator[_Lexeme]:
             if bare in Operator.__members__:
                 yield Operator[bare]
                 continue
-            content, prefix = bare, _STARS.search(bare) is not None
+            content, prefix = bare, bare.endswith("*")
         else:
             content, prefix = lexeme["quoted"].strip(), bool(lexeme["star"])
         if any(map(_is_written, content)):

@@ -26,11 +26,16 @@ class _Reading:
 
     def __init__(self, text: str) -> None:
         self._text = text
+        self.ascii = text.isascii()
         self.paired = cjk.misread(text)
 
     @cached_property
     def words(self) -> str:
         return words(self._text, paired=self.paired)
+
+    @cached_property
+    def lowered(self) -> str:
+        return self._text.lower()
 
     @cached_property
     def letters(self) -> str:
@@ -85,12 +90,16 @@ def _term(term: Term) -> _Judge:
 
 
 class _Needle(msgspec.Struct, frozen=True):
-    """A term as a substring of one form of a text."""
+    """A term as a substring of one form of a text; ``first`` is its first word."""
 
     text: str
     marked: bool
+    first: str = ""
 
     def within(self, reading: _Reading) -> bool:
+        # Most messages are ASCII and no hits; for them a look at the first word is enough.
+        if reading.ascii and not (self.text.isascii() and self.first in reading.lowered):
+            return False
         return self.text in (reading.letters if self.marked else reading.words)
 
 
@@ -107,7 +116,7 @@ def _needle(text: str, prefix: bool, *, paired: bool) -> _Needle:
     starts_anywhere = paired and cjk.is_cjk(core[0])
     ends_anywhere = prefix or (paired and cjk.is_cjk(core[-1]))
     before, after = "" if starts_anywhere else " ", "" if ends_anywhere else " "
-    return _Needle(f"{before}{core}{after}", marked=False)
+    return _Needle(f"{before}{core}{after}", marked=False, first=core.split()[0])
 
 
 def _marked(text: str, prefix: bool, *, paired: bool) -> str:

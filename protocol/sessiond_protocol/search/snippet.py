@@ -16,15 +16,17 @@ from typing import Final, TypeAlias
 import msgspec
 
 from sessiond_protocol.search import cjk, unicode61
-from sessiond_protocol.search.folding import is_mark, spellings, words
+from sessiond_protocol.search.folding import is_mark, spellings
 from sessiond_protocol.search.query import Node, Term, terms
 
 MARK: Final = (">>>", "<<<")
 ELLIPSIS: Final = "..."
 LENGTH: Final = 40
 
-# How many words are looked at before a longer stretch of the text is; most hits are early.
-_FIRST_LOOK: Final = 1_000
+# How many words are looked at before a longer stretch of the text is. Most hits are early; with
+# several terms a better stretch may come later.
+_FIRST_LOOK: Final = 250
+_FIRST_LOOK_FOR_SEVERAL: Final = 1_000
 
 
 class _Word(msgspec.Struct, frozen=True):
@@ -39,28 +41,56 @@ class _Word(msgspec.Struct, frozen=True):
 _Hit: TypeAlias = tuple[int, int, int]  # first word, word after the last, number of the term
 
 
+class _Wanted(msgspec.Struct, frozen=True):
+    """The words of a term, in one of its spellings."""
+
+    number: int
+    words: list[_Word]
+    prefix: bool
+
+
+class _Terms:
+    """What is to be marked, by the word it begins with."""
+
+    def __init__(self, tree: Node, *, paired: bool) -> None:
+        self._by_first: dict[str, list[_Wanted]] = {}
+        self._prefixes: list[_Wanted] = []
+        self.count = 0
+        for number, term in enumerate(terms(tree)):
+            self.count += 1
+            for form in _forms(term, paired=paired):
+                found = list(_words(form, paired=paired))
+                if not found:
+                    continue
+                wanted = _Wanted(number, found, term.prefix)
+                if term.prefix and len(found) == 1:
+                    self._prefixes.append(wanted)
+                else:
+                    self._by_first.setdefault(found[0].folded, []).append(wanted)
+
+    def hits(self, found: Sequence[_Word]) -> list[_Hit]:
+        """Where terms are in ``found``."""
+        return [
+            (at, at + len(wanted.words), wanted.number)
+            for at, word in enumerate(found)
+            for wanted in (*self._by_first.get(word.folded, ()), *self._prefixes)
+            if _begins(found, at, wanted)
+        ]
+
+
 def snippet(tree: Node, text: str) -> str:
     """The part of ``text`` that shows best why it matches ``tree``."""
     paired = cjk.misread(text)
     if paired:
         text = unicodedata.normalize("NFC", text)
-    wanted = list(_wanted(tree, paired=paired))
-    limit = _FIRST_LOOK
+    wanted = _Terms(tree, paired=paired)
+    limit = _FIRST_LOOK if wanted.count == 1 else _FIRST_LOOK_FOR_SEVERAL
     while True:
         found = list(islice(_words(text, paired=paired), limit))
-        hits = [hit for at in range(len(found)) for hit in _hits_at(found, at, wanted)]
+        hits = wanted.hits(found)
         if hits or len(found) < limit:
-            break
+            return _render(text, found, hits, complete=len(found) < limit)
         limit *= 8
-    return _render(text, found, hits, complete=len(found) < limit)
-
-
-def _wanted(tree: Node, *, paired: bool) -> Iterator[tuple[int, list[_Word], bool]]:
-    for number, term in enumerate(terms(tree)):
-        for form in _forms(term, paired=paired):
-            sequence = list(_words(form, paired=paired))
-            if sequence:
-                yield number, sequence, term.prefix
 
 
 def _forms(term: Term, *, paired: bool) -> Sequence[str]:
@@ -81,31 +111,30 @@ def _pattern(*, paired: bool) -> re.Pattern[str]:
 def _words(text: str, *, paired: bool) -> Iterator[_Word]:
     for match in _pattern(paired=paired).finditer(text):
         run = paired and match["run"] is not None
-        word = cjk.normalise(match[0]) if run else match[0]
-        folded = words(word, paired=False).strip()
+        folded = _folded(match[0], run=run)
         if folded:
             yield _Word(match.start(), match.end(), folded, run)
 
 
-def _hits_at(
-    found: Sequence[_Word], at: int, wanted: Sequence[tuple[int, list[_Word], bool]]
-) -> Iterator[_Hit]:
-    for number, sequence, prefix in wanted:
-        if _begins(found, at, sequence, prefix):
-            yield at, at + len(sequence), number
+def _folded(word: str, *, run: bool) -> str:
+    if word.isascii():
+        return word.lower()
+    # Selectors after a character of a run are part of its match, not of what is compared.
+    return (cjk.unified(word[0]) if run else word).translate(unicode61.folds())
 
 
-def _begins(found: Sequence[_Word], at: int, sequence: Sequence[_Word], prefix: bool) -> bool:
-    if at + len(sequence) > len(found):
+def _begins(found: Sequence[_Word], at: int, wanted: _Wanted) -> bool:
+    if at + len(wanted.words) > len(found):
         return False
-    last = len(sequence) - 1
-    for place, word in enumerate(sequence):
+    last = len(wanted.words) - 1
+    for place, word in enumerate(wanted.words):
         there = found[at + place]
         if there.folded != word.folded and not (
-            prefix and place == last and there.folded.startswith(word.folded)
+            wanted.prefix and place == last and there.folded.startswith(word.folded)
         ):
             return False
-        if place and _joined(sequence[place - 1], word) != _joined(found[at + place - 1], there):
+        before = at + place - 1
+        if place and _joined(wanted.words[place - 1], word) != _joined(found[before], there):
             return False
     return True
 
