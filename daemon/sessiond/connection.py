@@ -87,6 +87,10 @@ class Hub(Protocol):
         """Whether the inbox is full, so that nobody should be read."""
         ...
 
+    def stalled(self, connection: "Connection") -> None:
+        """A connection is not read because the inbox is full."""
+        ...
+
 
 class Connection(asyncio.Protocol):
     """Parses, validates and accounts one connection's requests.
@@ -362,6 +366,8 @@ class Connection(asyncio.Protocol):
     def _regulate(self) -> None:
         """Read the socket only while there is room for what it brings."""
         stop = self._must_stop(0)
+        if stop and self._hub.congested:
+            self._hub.stalled(self)
         if stop and not self._paused:
             self._paused = True
             self.transport.pause_reading()

@@ -86,6 +86,7 @@ class Server:
         self._feed: Feed | None = None
         self.connections: set[Connection] = set()
         self._channels: dict[bytes, Connection] = {}
+        self._stalled: set[Connection] = set()
         self.state = State.STARTING
         self.ready_at = 0.0  # an estimate while migrating, on the monotonic clock
         self.accepted = 0
@@ -129,6 +130,7 @@ class Server:
         """Forget a connection; what it has waiting is still applied."""
         self.last_activity = time.monotonic()
         self.connections.discard(connection)
+        self._stalled.discard(connection)
         if self._feed is not None:
             self._feed.forget(connection)
         client_id = connection.client_id
@@ -197,7 +199,7 @@ class Server:
     def submit_writes(self, works: list[Work]) -> None:
         """Put requests into the writer's inbox, or refuse them while there is no writer."""
         self.last_activity = works[-1].received
-        if self._reads is None:
+        if self._reads is None or self.state is State.STOPPING:
             failure = self._not_yet()
             for work in works:
                 data = wire.error_response(work.msgid, failure.wire())
@@ -250,6 +252,14 @@ class Server:
     def _deliver(self, deliveries: list[Delivery]) -> None:
         for connection, data, works in deliveries:
             connection.answered(data, works)
+        if self._stalled and not self._inbox.full:
+            stalled, self._stalled = self._stalled, set()
+            for connection in stalled:
+                connection.process()
+
+    def stalled(self, connection: Connection) -> None:
+        """A connection is not read because the inbox is full: let it go on when it is not."""
+        self._stalled.add(connection)
 
     def deliver_events(self, connection: Any, data: bytes) -> None:
         """Hand a notification to its connection. From any thread."""

@@ -27,11 +27,11 @@ from tests.demo.script import Message, conversations
 WORKERS = 8
 QUERIES = (
     "artificial intelligence",
-    "deutschen",
+    "intelligenz",
     "什么",
     "こんにちは",
     "안녕",
-    "понимаю",
+    "สวัสดี",
     '"good morning"',
 )
 PATIENCE = 30.0
@@ -114,8 +114,10 @@ def _as_written(message: Message) -> list[Any]:
 def show_sessions(db: SessionDB) -> None:
     """The newest sessions as a table."""
     table = Table(title=f"{db.session_count()} sessions, the newest of them")
-    for heading in ("title", "source", "messages", "tools", "tokens", "preview"):
-        table.add_column(heading, overflow="ellipsis", no_wrap=True)
+    table.add_column("title", overflow="ellipsis", no_wrap=True, max_width=22)
+    for heading in ("source", "messages", "tools", "tokens"):
+        table.add_column(heading, no_wrap=True, min_width=len(heading))
+    table.add_column("preview", overflow="ellipsis", no_wrap=True, max_width=20)
     for session in db.list_sessions_rich(limit=8):
         table.add_row(
             session["title"],
