@@ -8,22 +8,21 @@ what each answer means for its caller.
 import os
 import random
 from collections import deque
-from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
 import msgspec
 
 from sessiond_client import _errors as errors
+from sessiond_client._call import Call, by_number, decode_result
 from sessiond_protocol import wire
-from sessiond_protocol.channel import CLIENT_ID_BYTES, ClientChannel, Fate
+from sessiond_protocol.channel import CLIENT_ID_BYTES, ClientChannel, Fate, decides
 from sessiond_protocol.errors import Code, SessiondError
-from sessiond_protocol.requests import Kind, Request, result_type
+from sessiond_protocol.requests import Kind
 from sessiond_protocol.requests.server import ServerHello, Welcome
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_welcome = msgspec.msgpack.Decoder(Welcome).decode
-_DECODERS: dict[type[Request[Any]], Callable[[msgspec.Raw], Any]] = {}
 
 # Refusals for a reason of the daemon that passes by itself: the same number is sent again.
 _PASSING = frozenset({Code.OVERLOADED, Code.SHUTTING_DOWN, Code.OUT_OF_ORDER, Code.MIGRATING})
@@ -35,6 +34,8 @@ TTL_SHARE = 0.9
 # Until the first hello is answered the daemon's own limit is not known.
 ASSUMED_MAX_REQUEST_BYTES = 16 * 1024 * 1024
 
+WireError = tuple[str, str, dict[str, Any] | None]
+
 
 class State(Enum):
     """How far a connection is."""
@@ -42,49 +43,6 @@ class State(Enum):
     DOWN = auto()
     GREETING = auto()
     UP = auto()
-
-
-class Call:
-    """One request from its caller's view.
-
-    ``deadline`` is on the driver's clock. ``done`` is set with either ``result`` or ``error``.
-    ``wakers`` are the driver's: each is called once, when the call is done.
-    """
-
-    __slots__ = (
-        "arguments",
-        "deadline",
-        "done",
-        "error",
-        "kind",
-        "msgid",
-        "refused",
-        "request_type",
-        "result",
-        "sent",
-        "seq",
-        "wakers",
-    )
-
-    def __init__(self, request: Request[Any], deadline: float) -> None:
-        self.request_type = type(request)
-        self.kind = request.KIND
-        self.arguments = _encode(request)
-        self.deadline = deadline
-        self.msgid = 0
-        self.seq: int | None = None
-        self.sent = False
-        self.refused = False
-        self.done = False
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.wakers: list[Callable[[Call], None]] = []
-
-    def value(self) -> Any:
-        """The result of a call that is done; raises its error."""
-        if self.error is not None:
-            raise self.error
-        return self.result
 
 
 class Link:
@@ -105,6 +63,7 @@ class Link:
         self._next_msgid = 1
         self._hello_msgid = 0
         self._pause = FIRST_PAUSE
+        self._hole = False  # a write was refused: those after it would be, too
         self.state = State.DOWN
         self.out = bytearray()
         self.finished: list[Call] = []
@@ -116,7 +75,7 @@ class Link:
     @property
     def busy(self) -> bool:
         """Whether any call is not done."""
-        return bool(self._calls or self._queue)
+        return bool(self.unfinished())
 
     @property
     def last_seq(self) -> int:
@@ -129,10 +88,8 @@ class Link:
 
     def writes_before(self, seq: int) -> list[Call]:
         """Writes that are not done: those numbered up to ``seq`` and those without a number."""
-        sent = [call for call in self._calls.values() if call.kind is Kind.WRITE]
-        return [call for call in sent if call.seq is not None and call.seq <= seq] + [
-            call for call in self._queue if call.kind is Kind.WRITE
-        ]
+        writes = [call for call in self.unfinished() if call.kind is Kind.WRITE]
+        return [call for call in writes if call.seq is None or call.seq <= seq]
 
     # --- the caller's side -----------------------------------------------------------------
 
@@ -143,14 +100,13 @@ class Link:
         if size > limit:
             message = f"message of {size} bytes exceeds max_request_bytes {limit}"
             self._finish(call, error=errors.TooLarge(message))
-        elif self.state is State.UP and not self._queue and self._room():
-            self._send(call, now)
         else:
             self._queue.append(call)
+            self._send_queued(now)
 
     def _room(self) -> bool:
         welcome = self.welcome
-        return welcome is None or len(self._channel.outstanding) < welcome.limits.max_undecided
+        return welcome is None or self._channel.span < welcome.limits.max_undecided
 
     def _send(self, call: Call, now: float) -> None:
         if call.kind is Kind.WRITE and call.seq is None:
@@ -183,29 +139,43 @@ class Link:
             else:
                 self._finish(call, error=errors.Unavailable(f"{method} was not sent in time"))
             return
-        self._calls.pop(call.msgid, None)
-        if call.seq is None:
-            self._finish(call, error=errors.Timeout(f"{method} was not answered in time"))
-            return
         if call.refused:
-            self._channel.given_up(call.seq)
-            self._finish(call, error=call.error or errors.Timeout(f"{method} was refused"))
-            return
-        self._channel.abandon(call.seq)
-        self._finish(call, error=self._unknown(call, "the deadline passed without an answer"))
+            error = call.error
+        elif call.seq is None:
+            error = errors.Timeout(f"{method} was not answered in time")
+        else:
+            error = self._unknown(call, "the deadline passed without an answer")
+        self._let_go(call)
+        self._finish(call, error=error)
 
     def cancel(self, call: Call) -> int | None:
         """The caller went away; the number under which the write may still happen, if any."""
         if call.done:
             return None
+        call.done = True
         if not call.sent:
             self._queue.remove(call)
-            call.done = True
             return None
-        call.done = True
+        self._let_go(call)
+        return None if call.refused else call.seq
+
+    def _let_go(self, call: Call) -> None:
+        """Nobody waits for a call that was sent. What is on its way is waited for, unheard.
+
+        The floor passes a number that may still be applied only when the connection that it was
+        sent on is gone, and with it what the daemon has not read yet.
+        """
+        if self.state is State.UP and not call.refused:
+            if call.seq is not None:
+                self._channel.abandon(call.seq)
+        else:
+            self._forget(call)
+
+    def _forget(self, call: Call) -> None:
+        """A call that is not on its way leaves its place; its number is not used again."""
+        del self._calls[call.msgid]
         if call.seq is not None:
-            self._channel.abandon(call.seq)
-        return call.seq
+            self._channel.given_up(call.seq)
 
     def _unknown(self, call: Call, why: str) -> errors.OutcomeUnknown:
         return errors.OutcomeUnknown(
@@ -214,14 +184,13 @@ class Link:
         )
 
     def fail_all(self, error: SessiondError) -> None:
-        """End everything that was not sent with this error, everything sent as unknown."""
-        for call in list(self._queue):
-            self._finish(call, error=error)
+        """End everything that may have been applied as unknown, the rest with this error."""
+        for call in self.unfinished():
+            certain = not call.sent or call.refused or call.seq is None
+            if call.sent:
+                self._let_go(call)
+            self._finish(call, error=error if certain else self._unknown(call, str(error)))
         self._queue.clear()
-        for call in list(self._calls.values()):
-            unknown = self._unknown(call, str(error)) if call.seq is not None else error
-            self._finish(call, error=unknown)
-        self._calls.clear()
 
     @property
     def pause_before_dialling(self) -> float:
@@ -262,8 +231,7 @@ class Link:
         self.resend_at = None
         self.out.clear()
         self._channel.lost()
-        for msgid in [msgid for msgid, call in self._calls.items() if call.done]:
-            del self._calls[msgid]
+        self._calls = {msgid: call for msgid, call in self._calls.items() if not call.done}
 
     def received(self, data: bytes, now: float) -> None:
         """Bytes arrived. Raises :class:`SessiondError` if the connection is of no use."""
@@ -286,61 +254,75 @@ class Link:
             elif message.msgid == 0 and message.error is not None:
                 raise errors.from_wire(message.error)
             return
-        if message.error is not None and self._refused(call, message.error, now):
-            return
-        del self._calls[message.msgid]
-        if call.seq is not None:
-            self._channel.answered(call.seq)
-            self._pause = FIRST_PAUSE
-        if not call.done:
-            if message.error is not None:
-                self._finish(call, error=errors.from_wire(message.error))
-            else:
-                self._finish(call, result=_decode_result(call.request_type, message.result))
-        if self._queue and self.state is State.UP:
-            self._send_queued(now)
+        if message.error is not None and _is_refusal(call, message.error):
+            self._refused(call, message.error, now)
+        else:
+            self._decided(call, message)
+        self._send_queued(now)
 
-    def _refused(
-        self, call: Call, error: tuple[str, str, dict[str, Any] | None], now: float
-    ) -> bool:
-        """Handle a refusal that decides nothing; False if the answer is final."""
-        if call.seq is None:
-            if error[0] not in _PASSING:
-                return False
-        elif (error[2] or {}).get("applied", True) is not False:
-            return False
-        if error[0] in _PASSING:
-            call.refused = True
-            call.error = errors.from_wire(error)
-            if self.resend_at is None:
-                self.resend_at = now + self._pause
-                self._pause = min(self._pause * 2, LONGEST_PAUSE)
-            return True
-        # Final for the caller, but the number was not used: the floor passes it.
-        del self._calls[call.msgid]
-        assert call.seq is not None
-        self._channel.given_up(call.seq)
-        self._finish(call, error=errors.from_wire(error))
-        return True
+    def _decided(self, call: Call, message: wire.ResponseFrame) -> None:
+        """Take a final answer."""
+        error = message.error
+        if error is None or decides(error[0]):
+            del self._calls[call.msgid]
+            if call.seq is not None:
+                self._channel.answered(call.seq)
+                self._pause = FIRST_PAUSE
+        else:
+            self._forget(call)
+        if call.done:
+            return
+        if error is not None:
+            self._finish(call, error=errors.from_wire(error))
+            return
+        try:
+            result = decode_result(call.request_type, message.result)
+        except msgspec.DecodeError as cause:
+            what = f"the daemon's answer to {call.request_type.METHOD} does not fit: {cause}"
+            self._finish(call, error=SessiondError(what))
+        else:
+            self._finish(call, result=result)
+
+    def _refused(self, call: Call, error: WireError, now: float) -> None:
+        """Take a refusal that decides nothing: send the same again later, or end it."""
+        if error[0] not in _PASSING or call.done:
+            self._forget(call)
+            if not call.done:
+                self._finish(call, error=errors.from_wire(error))
+            return
+        call.refused = True
+        call.error = errors.from_wire(error)
+        self._hole = self._hole or call.seq is not None
+        if self.resend_at is None:
+            self.resend_at = now + self._pause
+            self._pause = min(self._pause * 2, LONGEST_PAUSE)
 
     def resend_refused(self, now: float) -> None:
         """Send again, in order, what was refused for a reason that may have passed."""
+        if self._hole and any(self._on_its_way(call) for call in self._calls.values()):
+            # Sent now, the lowest number would arrive after those that wait for it.
+            self.resend_at = now + FIRST_PAUSE
+            return
         self.resend_at = None
+        self._hole = False
         refused = [call for call in self._calls.values() if call.refused]
         for call in refused:
             del self._calls[call.msgid]
-        for call in sorted(refused, key=_by_number):
-            if call.done:
-                if call.seq is not None:
-                    self._channel.given_up(call.seq)
-            else:
-                call.error = None
-                self._send(call, now)
+        for call in sorted(refused, key=by_number):
+            self._send(call, now)
+        self._send_queued(now)
+
+    @staticmethod
+    def _on_its_way(call: Call) -> bool:
+        return call.seq is not None and not call.refused
 
     def _welcomed(self, message: wire.ResponseFrame, now: float) -> None:
         if message.error is not None:
             raise errors.from_wire(message.error)
-        welcome = _decode_welcome(message.result)
+        try:
+            welcome = _decode_welcome(message.result)
+        except msgspec.DecodeError as error:
+            raise wire.FrameError(f"hello's answer does not fit: {error}") from error
         if welcome.protocol != wire.PROTOCOL_VERSION:
             raise errors.UnknownMethod(
                 f"the daemon speaks protocol {welcome.protocol},"
@@ -354,17 +336,26 @@ class Link:
             self._start_over()
             return
         self.state = State.UP
+        self._hole = False
         sent = list(self._calls.values())
         self._calls.clear()
-        for call in sorted(sent, key=_by_number):
+        for call in sorted(sent, key=by_number):
             self._send(call, now)
         self._send_queued(now)
 
     def _start_over(self) -> None:
-        """The state behind this channel changed: sent writes are lost sight of, a new one opens."""
-        for call in [call for call in self._calls.values() if call.seq is not None]:
+        """The state behind this channel changed: a new one opens.
+
+        What was sent is lost sight of. What was refused was certainly not applied: it counts as
+        not sent.
+        """
+        numbered = [call for call in self._calls.values() if call.seq is not None]
+        for call in sorted(numbered, key=by_number, reverse=True):
             del self._calls[call.msgid]
-            if not call.done:
+            if call.refused:
+                call.seq, call.sent, call.refused, call.error = None, False, False, None
+                self._queue.appendleft(call)
+            else:
                 unknown = self._unknown(call, "the database went back to an earlier state")
                 self._finish(call, error=unknown)
         self._channel = ClientChannel()
@@ -372,7 +363,7 @@ class Link:
         self._greet()
 
     def _send_queued(self, now: float) -> None:
-        while self._queue and self._room():
+        while self._queue and self.state is State.UP and not self._hole and self._room():
             self._send(self._queue.popleft(), now)
 
     def _finish(
@@ -384,13 +375,8 @@ class Link:
         self.finished.append(call)
 
 
-def _by_number(call: Call) -> tuple[int, int]:
-    return (call.seq if call.seq is not None else 2**63, call.msgid)
-
-
-def _decode_result(request_type: type[Request[Any]], result: msgspec.Raw) -> Any:
-    decode = _DECODERS.get(request_type)
-    if decode is None:
-        wanted = result_type(request_type)
-        decode = _DECODERS[request_type] = msgspec.msgpack.Decoder(wanted).decode
-    return decode(result)
+def _is_refusal(call: Call, error: WireError) -> bool:
+    """Whether this error decides nothing, so that the same may be sent again."""
+    if call.seq is None:
+        return error[0] in _PASSING
+    return (error[2] or {}).get("applied", True) is False

@@ -10,6 +10,7 @@ the daemon decides nothing, so the same number may be sent again. After a lost c
 client sends what is outstanding again, in order; what was decided is answered from its receipt.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -21,7 +22,11 @@ import msgspec
 from sessiond_protocol.errors import DECIDED, Code
 
 DIGEST_BYTES: Final = 8
+
+# From a channel's floor to its highest number. More could pile up receipts without end at a
+# client that never says what it has heard.
 MAX_UNDECIDED: Final = 4096
+MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 CLIENT_ID_BYTES: Final = 16
 
 
@@ -41,6 +46,10 @@ class Verdict(Enum):
     DROP = auto()  # below the floor: the client no longer waits for it
     OUT_OF_ORDER = auto()  # a predecessor was refused or is missing: refuse, decide nothing
     REUSED = auto()  # this number belonged to a different request
+    FULL = auto()  # too much is unconfirmed: refuse, decide nothing
+
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Receipt(msgspec.Struct, frozen=True, array_like=True):
@@ -50,6 +59,11 @@ class Receipt(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes
     error: tuple[str, str, dict[str, object] | None] | None
     result: msgspec.Raw
+
+    @property
+    def answer_bytes(self) -> int:
+        """The size of what the client is told."""
+        return len(bytes(self.result)) + (len(_encode(self.error)) if self.error else 0)
 
 
 class Stored(msgspec.Struct, frozen=True, array_like=True):
@@ -63,7 +77,6 @@ class Stored(msgspec.Struct, frozen=True, array_like=True):
     others: list[Receipt]
 
 
-_encode = msgspec.msgpack.Encoder().encode
 _decode_stored = msgspec.msgpack.Decoder(Stored).decode
 
 
@@ -124,14 +137,18 @@ class ServerChannel:
     receipts: dict[int, Receipt] = field(default_factory=dict)  # in rising order of seq
     answer_bytes: int = 0
 
+    def keep(self, receipts: Iterable[Receipt]) -> None:
+        """Add receipts in rising order, above those that are here."""
+        for receipt in receipts:
+            self.receipts[receipt.seq] = receipt
+            self.answer_bytes += receipt.answer_bytes
+
     def absorb(self, run: "ChannelRun") -> None:
         """Take over what a run decided, once its transaction is committed."""
         self.last = run.last
         self.floor = run.floor
         self.known = self.known or bool(run.decided)
-        for receipt in run.decided:
-            self.receipts[receipt.seq] = receipt
-            self.answer_bytes += len(bytes(receipt.result))
+        self.keep(run.decided)
         self._forget_confirmed()
 
     def _forget_confirmed(self) -> None:
@@ -139,10 +156,15 @@ class ServerChannel:
             lowest = next(iter(self.receipts))
             if lowest >= self.floor:
                 break
-            self.answer_bytes -= len(bytes(self.receipts.pop(lowest).result))
+            self.answer_bytes -= self.receipts.pop(lowest).answer_bytes
 
     def status(self, seq: int) -> str:
-        """What became of a number, as ``request.status`` says it."""
+        """What became of a number, as ``request.status`` says it.
+
+        Of a channel without a row nothing is known: it may be new, or its row has expired.
+        """
+        if not self.known:
+            return "unknown"
         if seq > self.last:
             return "not_applied" if seq >= self.floor else "unknown"
         receipt = self.receipts.get(seq)
@@ -157,13 +179,14 @@ class ChannelRun:
     A run that is rolled back is thrown away; the committed state never saw it.
     """
 
-    __slots__ = ("_base", "decided", "floor", "last")
+    __slots__ = ("_answer_bytes", "_base", "decided", "floor", "last")
 
     def __init__(self, base: ServerChannel) -> None:
         self._base = base
         self.last = base.last
         self.floor = base.floor
-        self.decided: list[Receipt] = []
+        self.decided: list[Receipt] = []  # in rising order of seq
+        self._answer_bytes = base.answer_bytes
 
     def judge(self, seq: int, floor: int, identity: bytes) -> Verdict:
         """What to do with number ``seq``; changes nothing but the floor it has seen."""
@@ -172,24 +195,45 @@ class ChannelRun:
         if seq > self.last:
             if seq < self.floor:
                 return Verdict.DROP
-            lowest = max(self.last, self.floor - 1) + 1
-            return Verdict.DECIDE if seq == lowest else Verdict.OUT_OF_ORDER
+            if seq != self.next:
+                return Verdict.OUT_OF_ORDER
+            return Verdict.FULL if self._is_full(seq) else Verdict.DECIDE
         receipt = self.receipt(seq) if seq >= self.floor else None
         if receipt is None:
             return Verdict.DROP
         return Verdict.ANSWER if receipt.digest == identity else Verdict.REUSED
 
+    @property
+    def next(self) -> int:
+        """The only number that can be decided now."""
+        return max(self.last, self.floor - 1) + 1
+
+    def _is_full(self, seq: int) -> bool:
+        """Whether the client has too much to confirm; never for the lowest it waits for."""
+        if seq - self.floor >= MAX_UNDECIDED:
+            return True
+        if self._answer_bytes <= MAX_ANSWER_BYTES:
+            return False
+        kept = (*self._base.receipts.values(), *self.decided)
+        self._answer_bytes = sum(each.answer_bytes for each in kept if each.seq >= self.floor)
+        return self._answer_bytes > MAX_ANSWER_BYTES
+
     def receipt(self, seq: int) -> Receipt | None:
         """The receipt of a number decided before, in this run or earlier."""
-        for receipt in self.decided:
-            if receipt.seq == seq:
-                return receipt
+        place = bisect_left(self.decided, seq, key=_seq)
+        if place < len(self.decided) and self.decided[place].seq == seq:
+            return self.decided[place]
         return self._base.receipts.get(seq)
 
     def decide(self, receipt: Receipt) -> None:
         """Note how the next number was decided."""
         self.last = receipt.seq
         self.decided.append(receipt)
+        self._answer_bytes += receipt.answer_bytes
+
+
+def _seq(receipt: Receipt) -> int:
+    return receipt.seq
 
 
 def decides(code: str) -> bool:
@@ -227,6 +271,11 @@ class ClientChannel:
         """The lowest number still outstanding."""
         return next(iter(self.outstanding), self.next_seq)
 
+    @property
+    def span(self) -> int:
+        """How many numbers lie from the floor to the highest that was sent."""
+        return self.next_seq - self.floor
+
     def number(self) -> int:
         """The number of a write whose bytes enter the send buffer now."""
         seq = self.next_seq
@@ -241,7 +290,11 @@ class ClientChannel:
         self.acked = max(self.acked, seq)
 
     def given_up(self, seq: int) -> None:
-        """The daemon refused this number and it will not be sent again: the floor passes it."""
+        """This number will not be sent again: the floor passes it.
+
+        Only for one that the daemon refused, or whose connection is lost: what is still on its
+        way on a living connection could be applied after a caller was told that it was not.
+        """
         self.outstanding.pop(seq, None)
         self.abandoned.discard(seq)
 

@@ -1,0 +1,68 @@
+"""One request from its caller's view, and how its answer is read."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from sessiond_protocol.requests import Request, result_type
+
+_encode = msgspec.msgpack.Encoder().encode
+_DECODERS: dict[type[Request[Any]], Callable[[msgspec.Raw], Any]] = {}
+
+
+class Call:
+    """One request from its caller's view.
+
+    ``deadline`` is on the driver's clock. ``done`` is set with either ``result`` or ``error``.
+    ``wakers`` are the driver's: each is called once, when the call is done.
+    """
+
+    __slots__ = (
+        "arguments",
+        "deadline",
+        "done",
+        "error",
+        "kind",
+        "msgid",
+        "refused",
+        "request_type",
+        "result",
+        "sent",
+        "seq",
+        "wakers",
+    )
+
+    def __init__(self, request: Request[Any], deadline: float) -> None:
+        self.request_type = type(request)
+        self.kind = request.KIND
+        self.arguments = _encode(request)
+        self.deadline = deadline
+        self.msgid = 0
+        self.seq: int | None = None
+        self.sent = False
+        self.refused = False
+        self.done = False
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.wakers: list[Callable[[Call], None]] = []
+
+    def value(self) -> Any:
+        """The result of a call that is done; raises its error."""
+        if self.error is not None:
+            raise self.error
+        return self.result
+
+
+def by_number(call: Call) -> tuple[int, int]:
+    """Writes in the order of their numbers, then everything else as it was sent."""
+    return (call.seq if call.seq is not None else 2**63, call.msgid)
+
+
+def decode_result(request_type: type[Request[Any]], result: msgspec.Raw) -> Any:
+    """A result in the type that its request declares; raises ``msgspec.DecodeError``."""
+    decode = _DECODERS.get(request_type)
+    if decode is None:
+        wanted = result_type(request_type)
+        decode = _DECODERS[request_type] = msgspec.msgpack.Decoder(wanted).decode
+    return decode(result)
