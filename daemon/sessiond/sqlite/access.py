@@ -8,7 +8,7 @@ import apsw
 
 from sessiond.database import UnsafeFile
 from sessiond.sqlite.ask import value
-from sessiond.sqlite.damage import PAIRS, WORDS, IndexDamaged
+from sessiond.sqlite.damage import PAIRS, WORDS, IndexDamaged, on_index
 from sessiond.sqlite.judge import Mode, Part
 from sessiond.sqlite.meta import Meta
 from sessiond.sqlite.schema_watch import SchemaWatch
@@ -124,16 +124,23 @@ class WriteAccess:
     def commit(self) -> None:
         """Write the meta row and commit.
 
-        ``apsw.FullError``: nothing was stored, roll back. :class:`UnsafeFile`: the fate of the
-        commit is unknown.
+        :class:`UnsafeFile`: the fate of the commit is unknown. Any other error: nothing was
+        stored, roll back.
         """
+        if self.watch.verdict.mode is Mode.FOREIGN:
+            with on_index(WORDS):
+                # Virtual tables write out at a savepoint, else inside the commit.
+                self.connection.execute("SAVEPOINT written")
+                self.connection.execute("RELEASE written")
         self.meta.row.index_state = self.health.text
         self.meta.write()
         self.crash_point("before commit")
         try:
             self.connection.execute("COMMIT")
-        except apsw.FullError:
-            raise  # the commit frame is written last, so nothing of it can come back
+        except (apsw.FullError, apsw.ConstraintError, apsw.CorruptError):
+            # The disk is full: the commit frame is written last, so nothing of it can come back.
+            # The others come before the first frame.
+            raise
         except apsw.Error as error:
             raise UnsafeFile(f"the fate of a commit is unknown: {error}") from error
         self.meta.absorb()

@@ -105,7 +105,7 @@ def empty_pairs(connection: apsw.Connection, create: str) -> None:
     try:
         connection.execute("INSERT INTO sessiond_cjk_fts (sessiond_cjk_fts) VALUES ('delete-all')")
         connection.execute("INSERT INTO sessiond_cjk_fts (sessiond_cjk_fts) VALUES ('rebuild')")
-    except apsw.CorruptError:
+    except (apsw.CorruptError, apsw.ConstraintError, apsw.SQLError):
         with on_index(PAIRS):
             connection.execute("DROP TABLE sessiond_cjk_fts")
             connection.execute(create)

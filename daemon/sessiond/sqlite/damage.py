@@ -1,6 +1,7 @@
 """Damage, told apart: of a search index, which can be made anew, or of the file itself."""
 
 import contextlib
+from collections.abc import Callable
 from typing import Final
 
 import apsw
@@ -40,12 +41,26 @@ def damage_of(error: BaseException) -> IndexDamaged | FileDamaged | None:
     return None
 
 
+# What a statement of ours on an index can fail with if the index is broken: FTS5 finds it corrupt,
+# trips over a key it has already used, cannot be constructed, or misses one of its tables.
+_BROKEN: Final = (apsw.CorruptError, apsw.ConstraintError, apsw.SQLError)
+
+
 class on_index(contextlib.AbstractContextManager[None]):  # noqa: N801 (used as a statement)
-    """Around statements on one index: corruption they find is that of the index."""
+    """Around statements on one index: what is broken there is that index."""
 
     def __init__(self, index: str) -> None:
         self._index = index
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, apsw.CorruptError):
+        if isinstance(error, _BROKEN):
             raise IndexDamaged(self._index, str(error)) from error
+
+
+def write_out(execute: Callable[[str], object], index: str) -> None:
+    """Have FTS5 write what it has gathered now, not inside the commit.
+
+    An error of the commit itself would leave open what became of it.
+    """
+    with on_index(index):
+        execute(f"INSERT INTO {index} ({index}) VALUES ('flush')")

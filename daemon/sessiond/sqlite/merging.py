@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from sessiond.sqlite.access import WriteAccess
-from sessiond.sqlite.damage import PAIRS, WORDS, on_index
+from sessiond.sqlite.damage import PAIRS, WORDS, on_index, write_out
 from sessiond.sqlite.judge import Mode
 
 # Somebody who writes, thinks a moment and writes again is not idle.
@@ -59,5 +59,6 @@ class Merging:
                     f"INSERT INTO {index} ({index}, rank) VALUES ('merge', ?)", (_PAGES,)
                 )
             done = connection.total_changes() - before
+            write_out(connection.execute, index)
         self.steps += 1
         return done >= _NOTHING_DONE

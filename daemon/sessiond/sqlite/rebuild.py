@@ -16,7 +16,7 @@ import apsw
 
 from sessiond.sqlite.access import WriteAccess
 from sessiond.sqlite.ask import beating, rows, value
-from sessiond.sqlite.damage import NEXT, WORDS, FileDamaged, IndexDamaged, on_index
+from sessiond.sqlite.damage import NEXT, WORDS, FileDamaged, IndexDamaged, on_index, write_out
 from sessiond.sqlite.judge import Mode
 from sessiond.sqlite.slices import Pace, next_range
 from sessiond_protocol.schema import FTS_NEXT_TABLE, FTS_TABLE, FTS_TRIGGERS
@@ -188,6 +188,7 @@ class Rebuild:
                 part = next_range(connection, cursor, self._pace.budget)
                 with on_index(NEXT):
                     connection.execute(_FILL, (part.low, part.high))
+                write_out(connection.execute, NEXT)
                 access.meta.row.rebuild_cursor = part.high
                 if part.last:
                     self._swap(connection)

@@ -121,6 +121,10 @@ class Store:
             except RunAgain:
                 careful = True
             except EndedTransaction as ended:
+                if left_out:
+                    # A second one: it is not this request, it is the disk.
+                    self._access.rollback()
+                    return self._refused_like(ended.outcome, works, runs, started)
                 left_out[ended.index] = ended.outcome
             except (apsw.Error, IndexDamaged, FileDamaged) as error:
                 damage = damage_of(error)
@@ -200,6 +204,14 @@ class Store:
         if isinstance(error, apsw.FullError):
             return self._refused(works, Code.DISK_FULL, _DISK_FULL, runs, started)
         return self._refused(works, Code.DATABASE, str(error), runs, started)
+
+    def _refused_like(
+        self, outcome: Outcome, works: Sequence[Work], runs: int, started: float
+    ) -> Applied:
+        code, message, _ = outcome.error or (Code.DATABASE.value, "the batch failed", None)
+        if code not in (Code.DISK_FULL, Code.DATABASE):
+            code = Code.DATABASE.value
+        return self._refused(works, Code(code), message, runs, started)
 
     def _refused(
         self, works: Sequence[Work], code: Code, message: str, runs: int, started: float
