@@ -40,7 +40,7 @@ _SIGN_BLOCKS: Final = (
 
 
 def _young_signs() -> str:
-    separators = {code for span in unicode61.separators() for code in span}
+    separators = unicode61.separating()
     blocks = (code for span in unicode61.spans(_SIGN_BLOCKS) for code in span)
     ranges: list[list[int]] = []
     for code in blocks:
@@ -147,8 +147,9 @@ def has_run(text: str) -> bool:
 
 def _trimmed(text: str) -> str:
     """``text`` without punctuation after its last word: the last run may go on."""
+    nothing, folds = unicode61.separating(), unicode61.folds()
     end = len(text)
-    while end and not text[end - 1].isalnum() and not is_cjk(text[end - 1]):
+    while end and (ord(text[end - 1]) in nothing or folds.get(ord(text[end - 1]), 0) is None):
         end -= 1
     return text[:end]
 

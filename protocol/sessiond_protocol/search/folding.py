@@ -98,22 +98,21 @@ def _exclusions() -> dict[str, str]:
 
 @cache
 def _ascii_words() -> dict[int, str]:
-    return {code: " " for span in unicode61.separators() for code in span if code < 128}
+    return {code: " " for code in unicode61.separating() if code < 128}
 
 
 @cache
 def _words() -> dict[int, str | int | None]:
     table: dict[int, str | int | None] = dict(unicode61.folds())
-    table.update((code, " ") for span in unicode61.separators() for code in span)
+    table.update((code, " ") for code in unicode61.separating())
     return table
 
 
 @cache
 def _marks() -> frozenset[int]:
     # All of these were assigned long before Unicode 6.1; newer versions agree about them.
-    written = (code for span in unicode61.separators() for code in span)
     return frozenset(
-        code for code in written if unicodedata.category(chr(code))[0] in "LMN"
+        code for code in unicode61.separating() if unicodedata.category(chr(code))[0] in "LMN"
     ).difference(_IGNORED)
 
 
@@ -121,7 +120,7 @@ def _marks() -> frozenset[int]:
 def _letters() -> dict[int, str | int | None]:
     table = _words()
     space, nothing = f"{OPEN} {CLOSE}", OPEN + CLOSE
-    gaps = {code: space for span in unicode61.separators() for code in span}
+    gaps = dict.fromkeys(unicode61.separating(), space)
     gaps.update((code, f"{OPEN}{chr(code)}{CLOSE}") for code in _marks())
     gaps.update((code, nothing) for code in _IGNORED)
     return {**table, **gaps}

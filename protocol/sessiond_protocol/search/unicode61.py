@@ -117,6 +117,12 @@ def separators() -> tuple[range, ...]:
 
 
 @cache
+def separating() -> frozenset[int]:
+    """The same as a set."""
+    return frozenset(code for span in separators() for code in span)
+
+
+@cache
 def folds() -> dict[int, int | None]:
     """What a code point of a word becomes, ``None`` for nothing; others stay as they are."""
     table: dict[int, int | None] = dict(_folds())

@@ -32,7 +32,7 @@ def _tokens(codes: list[int]) -> dict[int, list[str]]:
 
 
 def test_every_character_is_read_as_the_tokenizer_reads_it() -> None:
-    separators = {code for span in unicode61.separators() for code in span}
+    separators = unicode61.separating()
     folds = unicode61.folds()
     for code, tokens in _tokens(_CODES).items():
         if code in separators:
@@ -50,7 +50,7 @@ def test_folding_twice_is_folding_once() -> None:
 
 
 def test_no_fold_leads_to_a_separator() -> None:
-    separators = {code for span in unicode61.separators() for code in span}
+    separators = unicode61.separating()
     assert separators.isdisjoint(unicode61.folds())
     assert separators.isdisjoint(filter(None, unicode61.folds().values()))
 
