@@ -20,8 +20,8 @@ _SECONDS: Final[dict[str, float]] = {
 }  # fmt: skip
 _UNITS: Final = {"bytes": _BYTES, "seconds": _SECONDS}
 _EXAMPLES: Final = {
-    "bytes": "a size such as 65536, 64KiB, 16MiB, 1GiB",
-    "seconds": "a time such as 0.5, 250ms, 10s, 5min, 1h",
+    "bytes": "a number of bytes such as 65536, 64KiB, 16MiB, 1GiB",
+    "seconds": "a number of seconds such as 0.5, 250ms, 10s, 5min, 1h",
 }
 
 # The last id is no user: it is -1, which asks the kernel to change nothing.
