@@ -5,12 +5,12 @@ always names what is there, whatever another program did to the message meanwhil
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 import apsw
 
-from sessiond.sqlite.damage import PAIRS, on_index
+from sessiond.sqlite.damage import BROKEN, PAIRS, on_index, write_out
 from sessiond_protocol.search import cjk
 
 # Nearly all text has none of the characters that matter, and a regular expression over
@@ -62,20 +62,22 @@ def add_pairs(connection: apsw.Connection, texts: Mapping[int, str], *, indexed:
             connection.executemany(
                 "INSERT INTO sessiond_cjk_fts (rowid, pairs) VALUES (?, ?)", rows
             )
+            write_out(connection, PAIRS)
 
 
-def remove_pairs(execute: Callable[..., Any], session_id: str, last: int, *, indexed: bool) -> None:
+def remove_pairs(connection: apsw.Connection, session_id: str, last: int, *, indexed: bool) -> None:
     """Remove a session's rows up to the id ``last``, while its messages are still there."""
     if indexed:
         with on_index(PAIRS):
-            execute(
+            connection.execute(
                 "INSERT INTO sessiond_cjk_fts (sessiond_cjk_fts, rowid, pairs)"
                 " SELECT 'delete', c.message_id, c.pairs FROM messages AS m"
                 " CROSS JOIN sessiond_cjk AS c ON c.message_id = m.id"
                 " WHERE m.session_id = ? AND m.id <= ?",
                 (session_id, last),
             )
-    execute(
+            write_out(connection, PAIRS)
+    connection.execute(
         "DELETE FROM sessiond_cjk WHERE message_id IN"
         " (SELECT id FROM messages WHERE session_id = ? AND id <= ?)",
         (session_id, last),
@@ -92,6 +94,7 @@ def drop_pairs(connection: apsw.Connection, ids: Iterable[int], *, indexed: bool
                 " SELECT 'delete', message_id, pairs FROM sessiond_cjk WHERE message_id = ?",
                 rows,
             )
+            write_out(connection, PAIRS)
     connection.executemany("DELETE FROM sessiond_cjk WHERE message_id = ?", rows)
 
 
@@ -105,7 +108,7 @@ def empty_pairs(connection: apsw.Connection, create: str) -> None:
     try:
         connection.execute("INSERT INTO sessiond_cjk_fts (sessiond_cjk_fts) VALUES ('delete-all')")
         connection.execute("INSERT INTO sessiond_cjk_fts (sessiond_cjk_fts) VALUES ('rebuild')")
-    except (apsw.CorruptError, apsw.ConstraintError, apsw.SQLError):
+    except BROKEN:
         with on_index(PAIRS):
             connection.execute("DROP TABLE sessiond_cjk_fts")
             connection.execute(create)

@@ -1,7 +1,6 @@
 """Damage, told apart: of a search index, which can be made anew, or of the file itself."""
 
 import contextlib
-from collections.abc import Callable
 from typing import Final
 
 import apsw
@@ -43,7 +42,7 @@ def damage_of(error: BaseException) -> IndexDamaged | FileDamaged | None:
 
 # What a statement of ours on an index can fail with if the index is broken: FTS5 finds it corrupt,
 # trips over a key it has already used, cannot be constructed, or misses one of its tables.
-_BROKEN: Final = (apsw.CorruptError, apsw.ConstraintError, apsw.SQLError)
+BROKEN: Final = (apsw.CorruptError, apsw.ConstraintError, apsw.SQLError)
 
 
 class on_index(contextlib.AbstractContextManager[None]):  # noqa: N801 (used as a statement)
@@ -53,14 +52,14 @@ class on_index(contextlib.AbstractContextManager[None]):  # noqa: N801 (used as 
         self._index = index
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, _BROKEN):
+        if isinstance(error, BROKEN):
             raise IndexDamaged(self._index, str(error)) from error
 
 
-def write_out(execute: Callable[[str], object], index: str) -> None:
-    """Have FTS5 write what it has gathered now, not inside the commit.
+def write_out(connection: apsw.Connection, index: str) -> None:
+    """Have FTS5 write what it has gathered, inside the block that names the index.
 
-    An error of the commit itself would leave open what became of it.
+    Otherwise it is written at the next savepoint or statement that needs one, whatever index
+    that is on, or inside the commit, whose errors leave open what became of it.
     """
-    with on_index(index):
-        execute(f"INSERT INTO {index} ({index}) VALUES ('flush')")
+    connection.execute(f"INSERT INTO {index} ({index}) VALUES ('flush')")

@@ -15,7 +15,6 @@ import msgspec
 from sessiond.sqlite.access import WriteAccess
 from sessiond.sqlite.ask import rows, value
 from sessiond.sqlite.cjk_index import add_pairs, drop_pairs, empty_pairs, pairs_of_bytes
-from sessiond.sqlite.damage import PAIRS, write_out
 from sessiond.sqlite.migrations import REBUILD_NEEDED
 from sessiond.sqlite.slices import HIGHEST, Pace, next_range
 from sessiond_protocol.content import text_hash
@@ -120,8 +119,6 @@ def mend(connection: apsw.Connection, found: Difference, *, indexed: bool) -> No
     """Put right what :func:`compare` found, inside the transaction it looked in."""
     drop_pairs(connection, found.strays, indexed=indexed)
     add_pairs(connection, found.missing, indexed=indexed)
-    if indexed and (found.strays or found.missing):
-        write_out(connection.execute, PAIRS)
     connection.executemany(
         "DELETE FROM sessiond_content WHERE message_id = ?", [(each,) for each in found.content]
     )

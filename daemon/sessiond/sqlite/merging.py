@@ -58,7 +58,7 @@ class Merging:
                 connection.execute(
                     f"INSERT INTO {index} ({index}, rank) VALUES ('merge', ?)", (_PAGES,)
                 )
-            done = connection.total_changes() - before
-            write_out(connection.execute, index)
+                done = connection.total_changes() - before
+                write_out(connection, index)
         self.steps += 1
         return done >= _NOTHING_DONE

@@ -16,7 +16,15 @@ import apsw
 
 from sessiond.sqlite.access import WriteAccess
 from sessiond.sqlite.ask import beating, rows, value
-from sessiond.sqlite.damage import NEXT, WORDS, FileDamaged, IndexDamaged, on_index, write_out
+from sessiond.sqlite.damage import (
+    BROKEN,
+    NEXT,
+    WORDS,
+    FileDamaged,
+    IndexDamaged,
+    on_index,
+    write_out,
+)
 from sessiond.sqlite.judge import Mode
 from sessiond.sqlite.slices import Pace, next_range
 from sessiond_protocol.schema import FTS_NEXT_TABLE, FTS_TABLE, FTS_TRIGGERS
@@ -112,7 +120,7 @@ class Rebuild:
 
     def _in_slices(self) -> bool:
         access = self._access
-        if access.watch.verdict.mode is not Mode.OURS:
+        if access.watch.verdict.mode is Mode.FOREIGN:
             # With another program's triggers enabled, two writers would fill one table.
             return False
         bounds = rows(access.connection, "SELECT max(id) - min(id) + 1 FROM messages")
@@ -147,7 +155,7 @@ class Rebuild:
         try:
             connection.execute(rebuild)
             return
-        except apsw.CorruptError as error:
+        except BROKEN as error:
             log.warning("the search index cannot be emptied (%s), it is made anew", error)
         self._drop_words(connection)
         connection.execute(FTS_TABLE)
@@ -188,7 +196,7 @@ class Rebuild:
                 part = next_range(connection, cursor, self._pace.budget)
                 with on_index(NEXT):
                     connection.execute(_FILL, (part.low, part.high))
-                write_out(connection.execute, NEXT)
+                    write_out(connection, NEXT)
                 access.meta.row.rebuild_cursor = part.high
                 if part.last:
                     self._swap(connection)
@@ -231,7 +239,7 @@ class Rebuild:
     def _drop_words(self, connection: apsw.Connection) -> None:
         try:
             connection.execute(f"DROP TABLE {WORDS}")
-        except apsw.CorruptError as error:
+        except BROKEN as error:
             self._given_up, self._filling = True, False
             log.error("the search index cannot be removed (%s): search stays degraded", error)
             raise IndexDamaged(WORDS, f"cannot be removed, {error}") from error

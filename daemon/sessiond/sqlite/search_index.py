@@ -16,7 +16,7 @@ from typing import Any, Final
 from sessiond.sqlite.access import WriteAccess
 from sessiond.sqlite.batch import Batch, Index
 from sessiond.sqlite.cjk_index import add_pairs, pairs_of, remove_pairs
-from sessiond.sqlite.damage import NEXT, PAIRS, WORDS, on_index, write_out
+from sessiond.sqlite.damage import NEXT, WORDS, on_index, write_out
 from sessiond.sqlite.meta import MetaRow
 
 _HIGHEST: Final = 2**63 - 1
@@ -30,14 +30,13 @@ class SearchIndex(Index):
     side table is kept in any case. What the run stages for the meta row goes to ``row``.
     """
 
-    __slots__ = ("_next_cursor", "_pairs", "_row", "_touched", "_words")
+    __slots__ = ("_next_cursor", "_pairs", "_row", "_words")
 
     def __init__(self, *, words: bool, next_cursor: int | None, pairs: bool, row: MetaRow) -> None:
         self._words = words
         self._next_cursor = next_cursor
         self._pairs = pairs
         self._row = row
-        self._touched: set[str] = set()
 
     def added(self, batch: Batch, message_id: int, content: str | None) -> None:
         """Remember an inserted row; it is indexed with the rest of the batch."""
@@ -55,14 +54,12 @@ class SearchIndex(Index):
             self._change(batch, WORDS, _DELETE, (session_id, last))
         if self._next_cursor is not None:
             self._change(batch, NEXT, _DELETE, (session_id, min(last, self._next_cursor)))
-        remove_pairs(batch.execute, session_id, last, indexed=self._pairs)
-        if self._pairs:
-            self._touched.add(PAIRS)
+        remove_pairs(batch.connection, session_id, last, indexed=self._pairs)
 
     def _change(self, batch: Batch, index: str, sql: str, parameters: tuple[Any, ...]) -> None:
-        self._touched.add(index)
         with on_index(index):
             batch.execute(sql.format(index), parameters)
+            write_out(batch.connection, index)
 
     def _forget_pending(self, batch: Batch, session_id: str) -> int:
         """Drop a session's rows of this batch; the highest id that older rows can have."""
@@ -80,21 +77,13 @@ class SearchIndex(Index):
     def flush(self, batch: Batch) -> None:
         """Index every row the batch added; the last thing before the commit."""
         staged = batch.staged
-        if staged.pending:
-            self._insert(batch)
-        for index in self._touched:
-            write_out(batch.execute, index)
-        self._touched.clear()
-
-    def _insert(self, batch: Batch) -> None:
-        staged = batch.staged
+        if not staged.pending:
+            return
         first, last = next(iter(staged.pending)), next(reversed(staged.pending))
         if self._words:
             self._change(batch, WORDS, _INSERT, (first, last))
         if staged.pairs:
             add_pairs(batch.connection, staged.pairs, indexed=self._pairs)
-            if self._pairs:
-                self._touched.add(PAIRS)
         self._advance(batch, first, last)
         staged.pending.clear()
         staged.pairs.clear()

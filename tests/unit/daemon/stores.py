@@ -92,6 +92,21 @@ class Opened:
         sql = "SELECT rowid FROM messages_fts WHERE messages_fts MATCH ? ORDER BY rowid"
         return [row[0] for row in self.rows(sql, words)]
 
+    @contextmanager
+    def statements(self) -> Iterator[list[str]]:
+        """The statements that run in the block."""
+        seen: list[str] = []
+
+        def trace(_cursor: apsw.Cursor, sql: str, _bindings: object) -> bool:
+            seen.append(sql)
+            return True
+
+        self.connection.set_exec_trace(trace)
+        try:
+            yield seen
+        finally:
+            self.connection.set_exec_trace(None)
+
     @property
     def index_state(self) -> str:
         state: str = self.value("SELECT index_state FROM sessiond_meta")

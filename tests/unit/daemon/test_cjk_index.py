@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessiond.sqlite.cjk_index import pairs_of, pairs_of_bytes, suspect
+from sessiond_protocol.content import text_hash
 from sessiond_protocol.requests.message import MessageClear
 from sessiond_protocol.requests.session import SessionDelete
 from sessiond_protocol.search import cjk
@@ -78,10 +79,8 @@ def test_messages_of_a_batch_are_paired_and_the_cursor_follows(file: Opened) -> 
 
 def test_a_batch_without_such_text_touches_no_pair_table(file: Opened) -> None:
     file.append("a", "plain")
-    seen: list[str] = []
-    file.connection.set_exec_trace(lambda _c, sql, _b: seen.append(sql) or True)
-    file.append("a", "more", "Größe")
-    file.connection.set_exec_trace(None)
+    with file.statements() as seen:
+        file.append("a", "more", "Größe")
     assert [sql for sql in seen if "sessiond_cjk" in sql] == []
 
 
@@ -152,8 +151,6 @@ def test_stale_structure_and_orphaned_keys_go(file: Opened) -> None:
     file.append("a", "one")
     file.results(appending("a", "two", key="k2"), appending("a", "three", key="k3"))
     text = "INSERT INTO sessiond_content (message_id, value, text_hash) VALUES (?, '[]', ?)"
-    from sessiond_protocol.content import text_hash  # noqa: PLC0415
-
     for message_id, words in ((1, "one"), (2, "other words"), (77, "no message")):
         file.connection.execute(text, (message_id, text_hash(words)))
     with foreign(file.path) as other:

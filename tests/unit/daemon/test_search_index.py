@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-import apsw
 import pytest
 
+from sessiond_protocol.requests import Request
 from sessiond_protocol.requests.message import MessageClear, MessageReplace
 from sessiond_protocol.requests.session import SessionDelete
 from tests.unit.daemon.stores import (
@@ -28,21 +29,11 @@ def file(tmp_path: Path) -> Iterator[Opened]:
         yield made
 
 
-def _indexing(file: Opened, *requests: object) -> list[str]:
+def _indexing(file: Opened, *requests: Request[Any]) -> list[str]:
     """The statements on ``messages_fts`` that a batch takes."""
-    seen: list[str] = []
-
-    def trace(_cursor: apsw.Cursor, sql: str, _bindings: object) -> bool:
-        if "messages_fts" in sql and "'flush'" not in sql:
-            seen.append(sql)
-        return True
-
-    file.connection.set_exec_trace(trace)
-    try:
-        file.results(*requests)  # type: ignore[arg-type]
-    finally:
-        file.connection.set_exec_trace(None)
-    return seen
+    with file.statements() as seen:
+        file.results(*requests)
+    return [sql for sql in seen if "messages_fts" in sql and "'flush'" not in sql]
 
 
 def test_a_batch_is_indexed_with_one_statement(file: Opened) -> None:

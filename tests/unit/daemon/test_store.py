@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sessiond.database import UnsafeFile
+from sessiond.sqlite import pragmas
+from sessiond.sqlite.store import Store
 from sessiond.work import Fate, Outcome
 from sessiond_protocol.requests import Request
 from sessiond_protocol.requests.message import MessageAppendMany, MessageClear, MessageReplace
@@ -31,6 +33,7 @@ from tests.unit.daemon.stores import (
     message,
     opened,
     together,
+    works,
 )
 
 SESSIONS = ("a", "b", "c")
@@ -250,9 +253,6 @@ def test_damage_of_the_file_stops_writing_and_not_reading(tmp_path: Path) -> Non
         raw.seek((root - 1) * size)
         raw.write(b"\xff" * 64)
     connection = _open_without_looking(path)
-    from sessiond.sqlite.store import Store  # noqa: PLC0415
-    from tests.unit.daemon.stores import works  # noqa: PLC0415
-
     store = Store(connection, lock_timeout=0.0)
     try:
         for _ in range(2):
@@ -271,8 +271,6 @@ def test_damage_of_the_file_stops_writing_and_not_reading(tmp_path: Path) -> Non
 
 
 def _open_without_looking(path: Path) -> apsw.Connection:
-    from sessiond.sqlite import pragmas  # noqa: PLC0415
-
     connection = apsw.Connection(str(path))
     pragmas.configure(connection, 1024)
     return connection
@@ -284,10 +282,8 @@ def _open_without_looking(path: Path) -> apsw.Connection:
 def test_health_is_plain_and_asks_no_file(file: Opened) -> None:
     file.append("a", "one", "中文")
     file.settle()
-    asked: list[str] = []
-    file.connection.set_exec_trace(lambda _cursor, sql, _bindings: asked.append(sql) or True)
-    health = file.store.health()
-    file.connection.set_exec_trace(None)
+    with file.statements() as asked:
+        health = file.store.health()
     assert asked == []
     assert health["writable"] is True
     assert health["reason"] is None
