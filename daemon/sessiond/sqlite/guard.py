@@ -291,6 +291,11 @@ class Guard:
         readers = [each for each in self.lock_holders() if each.frame is not None]
         return min(readers, key=lambda each: each.frame or 0, default=None)
 
+    def readers(self) -> list[int]:
+        """The pids of the log's readers, those that hold up most first; 0 is not known."""
+        found = [each for each in self.lock_holders() if each.role is Role.READER]
+        return list(dict.fromkeys(each.pid for each in found))
+
     def writer(self) -> LockHolder | None:
         """Who has SQLite's write lock."""
         writers = (each for each in self.lock_holders() if each.role is Role.WRITER)

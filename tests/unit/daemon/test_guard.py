@@ -522,6 +522,7 @@ def test_the_reader_that_holds_up_most_is_named(daemon: Daemon) -> None:
             second.wait_for_pause()
             holders = daemon.guard.lock_holders()
             assert {each.pid for each in holders} == {first.pid, second.pid}
+            assert daemon.guard.readers() == [first.pid, second.pid]
             oldest = daemon.guard.oldest_reader()
             assert oldest is not None
             assert (oldest.pid, oldest.role, oldest.frame) == (first.pid, Role.READER, index.frames)
