@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Generator, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
@@ -83,14 +84,14 @@ def check_served(place: Place) -> None:
     """Refuse when no daemon answers; says what its last one left word of."""
     if is_served(place):
         return
-    left = last_word(place.database)
+    left = last_word(place)
     told = f" ({left})" if left else ""
     raise Refused(f"no daemon serves {place.database}{told}; {place.advice()}", os.EX_UNAVAILABLE)
 
 
-def last_word(database: str) -> str:
+def last_word(place: Place) -> str:
     """What the state file says of a daemon that does not answer; empty if nothing."""
-    found = state_file.read(paths.state_file(database))
+    found = state_file.read(paths.state_file(place.database))
     if found is None:
         return ""
     said = f": {found.message}" if found.message else ""
@@ -98,9 +99,11 @@ def last_word(database: str) -> str:
         return f"the last one, pid {found.pid}, has stopped{said}"
     if found.state is State.FAILED:
         return f"the last one, pid {found.pid}, failed{said}"
-    if _lives(found.pid):
-        return f"pid {found.pid} is {found.state} but does not answer{said}"
-    return f"the last one, pid {found.pid}, is gone without a word{said}"
+    if not _lives(found.pid):
+        return f"the last one, pid {found.pid}, is gone without a word{said}"
+    if place.socket is not None and found.socket != place.socket:
+        return f"not on {place.socket}: pid {found.pid} serves it on {found.socket}"
+    return f"pid {found.pid} is {found.state} but does not answer{said}"
 
 
 def _lives(pid: int) -> bool:
@@ -111,6 +114,11 @@ def _lives(pid: int) -> bool:
             return True
         return True
     return False
+
+
+def submit(db: SessionDB, request: Request[T]) -> Future[T]:
+    """Send a write and go on; the future of its result."""
+    return db._later(request)
 
 
 def ask(db: SessionDB, request: Request[T]) -> T:

@@ -54,6 +54,11 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
 
 
+def yes_option(command: F) -> F:
+    """``--yes``: the command's argument ``yes``."""
+    return click.option("--yes", "-y", is_flag=True, help="Do not ask.")(command)
+
+
 def page_options(default: int | None) -> Callable[[F], F]:
     """``--limit`` and ``--offset``."""
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
@@ -48,12 +48,13 @@ def one_line(text: str) -> str:
 
 def print_json(value: Any) -> None:
     """One JSON document."""
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False, default=_plain))
+    click.echo(json_text(value, sys.stdout, indent=2))
 
 
-def json_line(value: Any) -> str:
-    """One line of JSON Lines, without its end."""
-    return json.dumps(value, ensure_ascii=False, default=_plain)
+def json_text(value: Any, stream: TextIO, *, indent: int | None = None) -> str:
+    """``value`` as JSON; as ASCII where the stream's encoding cannot hold every character."""
+    ascii_only = (stream.encoding or "").lower().replace("-", "") != "utf8"
+    return json.dumps(value, indent=indent, ensure_ascii=ascii_only, default=_plain)
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,14 @@ COMMANDS: Final[dict[str, str]] = {
     "list": "list",
     "show": "show",
     "search": "search",
+    "export": "export_sessions",
+    "import": "import_sessions",
+    "rename": "rename",
+    "end": "end",
+    "delete": "delete",
+    "prune": "prune",
     "stats": "stats",
+    "config": "config",
 }
 
 # What people type who have other tools in their fingers.
@@ -122,8 +129,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return result if isinstance(result, int) else 0
     except BrokenPipeError:
-        _forget_output()
-        return 0
+        return _nobody_reads()
+    except SystemExit as leaving:
+        # click leaves in two ways: with 1 when a pipe was closed, or after shell completion.
+        if isinstance(leaving.__context__, BrokenPipeError):
+            return _nobody_reads()
+        return leaving.code if isinstance(leaving.code, int) else os.EX_SOFTWARE
     except click.ClickException as error:
         return _complain(error)
     except SessiondError as error:
@@ -131,6 +142,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return _say(error.message, exits.status_of(error))
     except (KeyboardInterrupt, click.Abort):
         return _say("interrupted", exits.INTERRUPTED)
+    except OSError as error:
+        _debug(words)
+        _drop(1)
+        return _say(_of_file(error), exits.status_of_file(error))
     except Exception as error:  # noqa: BLE001 (nobody shall see a traceback unasked)
         _debug(words)
         what = f"{type(error).__name__}: {error}".replace("\n", " ")
@@ -159,8 +174,13 @@ def _say(message: str, status: int) -> int:
     try:
         click.echo(f"sessionctl: {message}", err=True)
     except OSError:
-        _forget_output()
+        _drop(2)
     return status
+
+
+def _of_file(error: OSError) -> str:
+    where = error.filename if error.filename is not None else "the output"
+    return f"{where}: {error.strerror or error}"
 
 
 def _debug(words: Sequence[str]) -> None:
@@ -176,9 +196,14 @@ def _print_anything(stream: Any) -> None:
         stream.reconfigure(errors="backslashreplace")
 
 
-def _forget_output() -> None:
-    """Nobody reads any more: what Python still flushes at its end goes nowhere, quietly."""
+def _nobody_reads() -> int:
+    """A pipe that was closed early, as by ``head``, is no error."""
+    _drop(1)
+    return 0
+
+
+def _drop(descriptor: int) -> None:
+    """What Python still flushes there at its end goes nowhere, quietly."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
-        os.dup2(nowhere, descriptor)
+    os.dup2(nowhere, descriptor)
     os.close(nowhere)

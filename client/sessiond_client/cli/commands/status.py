@@ -4,7 +4,7 @@ import os
 import pwd
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -21,7 +21,7 @@ from sessiond_protocol import paths, state_file
 @place_options
 @pass_asked
 def command(asked: Asked, as_json: bool) -> None:
-    """Say whether a daemon serves the database, how it fares, and who is connected.
+    """Say how the daemon fares and who is connected.
 
     Never starts one: without a daemon this says so and ends with 69.
 
@@ -60,7 +60,7 @@ def absent(place: Place) -> dict[str, Any]:
         "running": False,
         "database": place.database,
         "state": state.state.value if state else None,
-        "message": last_word(place.database),
+        "message": last_word(place),
         **file_sizes(place.database),
     }
 
@@ -93,7 +93,7 @@ def facts(stats: Mapping[str, Any], now: float) -> list[tuple[str, str]]:
                   f" {units.plural(stats['messages'], 'message')}"),
         ("size", _shown_size(stats["database_bytes"])
                  + f", write-ahead log {_shown_size(stats['log_bytes'])}"),
-        ("checkpoint", checkpoint(stats.get("checkpoint"), now)),
+        ("checkpoint", checkpoint(stats.get("checkpoint"))),
         ("health", "; ".join(troubles(stats)) or "good"),
         ("waiting", f"{units.plural(stats['pending_writes'], 'write')}"),
         ("clients", units.count(stats["connections"])),
@@ -104,40 +104,43 @@ def _shown_size(amount: int | None) -> str:
     return "none" if amount is None else units.size(amount)
 
 
-def checkpoint(last: Mapping[str, Any] | None, now: float) -> str:
+def checkpoint(last: Mapping[str, Any] | None) -> str:
     """What came of the last checkpoint; its figures are pages of the log."""
-    if not last or last.get("log") is None:
-        return "none yet"
-    pages, moved = last["log"], last.get("checkpointed")
-    text = f"{units.count(moved or 0)} of {units.plural(pages, 'page')} moved"
-    if last.get("busy"):
-        text += ", a reader held up the rest"
-    at = last.get("at")
-    return f"{text}, {units.ago(at, now)}" if at else text
-
-
-# States that are fine, by the name of their figure; whatever else is said is shown.
-_GOOD: Final[dict[str, tuple[Any, ...]]] = {
-    "state": ("serving",),
-    "guarded": (True,),
-    "writable": (True,),
-    "index": ("ok", "good", "ready", "current"),
-    "search": ("ok", "good", "ready", "current"),
-}
+    if not last or not (last["log"] or last["checkpointed"]):
+        return "none was needed yet"
+    text = f"{units.count(last['checkpointed'])} of {units.plural(last['log'], 'page')} moved"
+    return f"{text}, a reader holds up the rest" if last["busy"] else text
 
 
 def troubles(stats: Mapping[str, Any]) -> Iterator[str]:
-    """What is not as it should be."""
-    for name, good in _GOOD.items():
-        value = stats.get(name)
-        if value is not None and value not in good:
-            yield f"{name} is {str(value).lower()}"
-    for name in ("health", "trouble", "problems"):
-        value = stats.get(name)
-        if isinstance(value, str) and value not in ("ok", "good"):
-            yield value
-        elif isinstance(value, list):
-            yield from map(str, value)
+    """What is not as it should be, worst first."""
+    if stats.get("state") != "serving":
+        yield f"the daemon is {stats.get('state')}"
+    if stats.get("writable") is False:
+        yield f"writes are refused: {stats.get('reason')}"
+    missing = stats.get("schema", {}).get("missing")
+    if missing:
+        yield f"the schema lacks {', '.join(map(str, missing))}"
+    index = stats.get("index", {})
+    if index.get("state", "healthy") != "healthy":
+        yield _index_trouble(index)
+    log = stats.get("log", {})
+    if log.get("failure"):
+        yield f"checkpoints fail: {log['failure']}"
+    if log.get("pinned"):
+        yield "a reader keeps the write-ahead log from being emptied"
+    if stats.get("guarded") is False:
+        yield "the files are not guarded against other programs that would delete them"
+
+
+def _index_trouble(index: Mapping[str, Any]) -> str:
+    text = f"the search index is {index['state']}"
+    if index.get("reason"):
+        text += f": {index['reason']}"
+    rebuild = index.get("rebuild")
+    if rebuild and rebuild.get("total"):
+        text += f", {100 * rebuild['done'] / rebuild['total']:.0f} % done"
+    return text
 
 
 CLIENT_COLUMNS = (

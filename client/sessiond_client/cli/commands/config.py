@@ -1,0 +1,71 @@
+"""``sessionctl config``."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+import click
+
+from sessiond_client._place import Place
+from sessiond_client.cli import output
+from sessiond_client.cli.connect import database_path, is_served, last_word, place_of
+from sessiond_client.cli.options import Asked, json_option, pass_asked, place_options
+from sessiond_protocol import paths, state_file
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A value and where it came from."""
+
+    value: str
+    origin: str
+
+
+@click.command("config")
+@json_option
+@place_options
+@pass_asked
+def command(asked: Asked, as_json: bool) -> None:
+    """Say which database and socket are meant, and where each came from.
+
+    Never starts a daemon.
+
+    \b
+    Examples:
+      sessionctl config
+      HERMES_HOME=~/agents sessionctl config --json
+    """
+    place = place_of(asked)
+    shown = {
+        "database": Chosen(database_path(asked), database_origin(asked.database, os.environ)),
+        "file": Chosen(place.database, "the database, symbolic links followed"),
+        "state file": Chosen(paths.state_file(place.database), "beside the file"),
+        "socket": socket(place, asked.socket),
+    }
+    daemon = "answers" if is_served(place) else last_word(place) or "does not answer"
+    if as_json:
+        values = {name.replace(" ", "_"): asdict(each) for name, each in shown.items()}
+        output.print_json({**values, "daemon": daemon})
+        return
+    facts = [(name, f"{each.value}\nfrom: {each.origin}") for name, each in shown.items()]
+    output.print_facts([*facts, ("daemon", daemon)])
+
+
+def database_origin(argument: str | None, environ: Mapping[str, str]) -> str:
+    """What chose the database, by the same order as :func:`paths.resolve_database`."""
+    if argument is not None:
+        return "--database"
+    for name in ("SESSIOND_DATABASE", "HERMES_HOME"):
+        if environ.get(name):
+            return name
+    return "default"
+
+
+def socket(place: Place, argument: str | None) -> Chosen:
+    """The socket that is tried first, and what chose it."""
+    if place.socket is not None:
+        return Chosen(place.socket, "SESSIOND_SOCKET" if argument is None else "--socket")
+    found = state_file.read(paths.state_file(place.database))
+    if found is not None and found.socket:
+        return Chosen(found.socket, f"the state file of pid {found.pid}, {found.state}")
+    return Chosen(paths.usual_socket(place.database, os.geteuid()), "the usual place")

@@ -1,0 +1,191 @@
+"""``sessionctl export``."""
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from sessiond_client import SessionDB
+from sessiond_client.cli import output, units
+from sessiond_client.cli.confirm import confirm
+from sessiond_client.cli.connect import ask, opened
+from sessiond_client.cli.options import Asked, pass_asked, place_options, yes_option
+from sessiond_client.cli.progress import Progress
+from sessiond_client.cli.sessions import find_session
+from sessiond_client.gateway import legacy, transcripts
+from sessiond_client.gateway.entry import SessionEntry
+from sessiond_protocol.requests.route import RouteList
+
+Row = dict[str, Any]
+
+_CHAT: tuple[str, ...] = ("tool_call_id", "tool_calls", "tool_name", "finish_reason", "token_count")
+_REASONING: tuple[str, ...] = ("reasoning", "reasoning_details", "codex_reasoning_items")
+
+
+@click.command("export")
+@click.argument("sessions", nargs=-1, metavar="[SESSION]...")
+@click.option("--source", "-s", metavar="NAME", help="Sessions of this source only.")
+@click.option("--output", "-o", "target", metavar="FILE", type=click.Path(dir_okay=False),
+              help="Write to FILE, whole or not at all.")  # fmt: skip
+@click.option("--transcripts", "directory", metavar="DIR", type=click.Path(file_okay=False),
+              help="Write transcripts and sessions.json as gateways do.")  # fmt: skip
+@yes_option
+@place_options
+@pass_asked
+def command(
+    asked: Asked,
+    sessions: tuple[str, ...],
+    source: str | None,
+    target: str | None,
+    directory: str | None,
+    yes: bool,
+) -> None:
+    """Print sessions with their messages as JSON Lines, one session a line.
+
+    All sessions, or those that are named by id, the beginning of one, or title. What import
+    reads is what this prints.
+
+    \b
+    Examples:
+      sessionctl export > backup.jsonl
+      sessionctl export --source telegram -o telegram.jsonl
+      sessionctl export "trip to Lisbon" | jq '.messages | length'
+      sessionctl export --transcripts ~/old-format
+    """
+    if sessions and source is not None:
+        raise click.UsageError("--source and names of sessions exclude each other")
+    if target is not None and directory is not None:
+        raise click.UsageError("--output and --transcripts exclude each other")
+    check_target(target, directory, yes=yes)
+    with opened(asked) as db:
+        ids = list(dict.fromkeys(find_session(db, name) for name in sessions))
+        total = len(ids) or db.session_count(source)
+        with Progress("exporting", total) as progress:
+            exported = counted(exporting(db, ids, source), progress)
+            if directory is not None:
+                write_directory(db, exported, Path(directory), whole=not ids and source is None)
+            elif target is not None:
+                with written_aside(Path(target)) as stream:
+                    write_lines(exported, stream)
+            else:
+                write_lines(exported, sys.stdout)
+    if target is not None or directory is not None:
+        click.echo(f"{units.plural(total, 'session')} exported to {target or directory}")
+
+
+def check_target(target: str | None, directory: str | None, *, yes: bool) -> None:
+    """Ask before something that exists is written over."""
+    if target is not None and os.path.exists(target):
+        confirm(f"Replace {target}?", yes=yes)
+    if directory is not None and os.path.isdir(directory) and os.listdir(directory):
+        confirm(f"Replace transcripts in {directory}?", yes=yes)
+
+
+def exporting(db: SessionDB, ids: list[str], source: str | None) -> Iterator[Row]:
+    """The sessions that are wanted, one by one, with their messages."""
+    if not ids:
+        yield from db.iter_export(source)
+    for session_id in ids:
+        session = db.export_session(session_id)
+        if session is not None:
+            yield session
+
+
+def counted(sessions: Iterator[Row], progress: Progress) -> Iterator[Row]:
+    """The same sessions, counted as they pass."""
+    for session in sessions:
+        yield session
+        progress.advance(1)
+
+
+def write_lines(sessions: Iterator[Row], stream: TextIO) -> None:
+    """One session a line."""
+    for session in sessions:
+        stream.write(output.json_text(session, stream) + "\n")
+
+
+@contextlib.contextmanager
+def written_aside(target: Path) -> Iterator[TextIO]:
+    """A file that takes the place of ``target`` once it is complete and on disk."""
+    aside = target.with_name(f"{target.name}.part")
+    try:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        aside.replace(target)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def write_directory(
+    db: SessionDB, sessions: Iterator[Row], directory: Path, *, whole: bool
+) -> None:
+    """A transcript for each session; with a ``whole`` export what session keys point at, too."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for session in sessions:
+        try:
+            path = transcripts.transcript_path(directory, str(session["id"]))
+        except ValueError as error:
+            click.echo(f"sessionctl: left out: {error}", err=True)
+            continue
+        transcripts.rewrite_messages(path, map(chat_line, session["messages"]))
+    if whole:
+        entries, unreadable = routes(db)
+        if entries or unreadable:
+            with legacy.mirror_lock(directory):
+                legacy.write_mirror(directory, entries, unreadable)
+
+
+def chat_line(message: Row) -> Row:
+    """A message as gateways write it to a transcript: a chat dict with its time."""
+    line: Row = {"role": message["role"], "content": message["content"]}
+    names = _CHAT + _REASONING if message["role"] == "assistant" else _CHAT
+    line.update((name, message[name]) for name in names if message[name])
+    line["timestamp"] = _iso(message["timestamp"])
+    return line
+
+
+def _iso(seconds: Any) -> Any:
+    """ISO 8601 in UTC; what is no time is left as it is."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return seconds
+
+
+def routes(db: SessionDB) -> tuple[dict[str, SessionEntry], Row]:
+    """Every session key's entry; second, those that cannot be read, as they are stored."""
+    entries: dict[str, SessionEntry] = {}
+    unreadable: Row = {}
+    after = ""
+    while page := ask(db, RouteList(after_key=after)):
+        for route in page:
+            record = {
+                **_object(route.entry),
+                "session_key": route.session_key,
+                "session_id": route.session_id,
+                "updated_at": route.updated_at,
+            }
+            try:
+                entries[route.session_key] = SessionEntry.from_dict(record)
+            except ValueError:
+                unreadable[route.session_key] = record
+        after = page[-1].session_key
+    return entries, unreadable
+
+
+def _object(text: str) -> Row:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
