@@ -1,77 +1,60 @@
 """How the blocking client makes a call: everything of ``SessionDB`` that waits."""
 
+import atexit
+import contextlib
 import os
 import threading
+import weakref
+from collections.abc import Sequence
 from concurrent.futures import Future
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from sessiond_client import _errors as errors
+from sessiond_client import _fork
+from sessiond_client import _shared as sharing
+from sessiond_client._call import Call
 from sessiond_client._clock import clock
-from sessiond_client._link import Call
-from sessiond_client._place import Place, daemon_settings
 from sessiond_client._requests import Plan
-from sessiond_client._shared import Shared, shared
-from sessiond_protocol.paths import resolve_database
+from sessiond_client._shared import Shared
+from sessiond_client._store import EXIT_SECONDS, MERGE_SECONDS, Store
 from sessiond_protocol.requests import Kind, Request
+from sessiond_protocol.requests.session import SessionUpdateTokens
 
 T = TypeVar("T")
-Reads = Literal["direct", "daemon", "auto"]
+
+# Objects that may have increments waiting: the end of the program sends them.
+_merging: "weakref.WeakSet[BlockingStore]" = weakref.WeakSet()
 
 
-class BlockingStore:
+class BlockingStore(Store):
     """Drives calls over the connection that this process shares; the base of ``SessionDB``."""
 
-    def __init__(
-        self,
-        db_path: str | os.PathLike[str] | None = None,
-        pool_size: int | None = None,
-        batch_size: int | None = None,
-        batch_wait_ms: float | None = None,
-        enable_batching: bool = True,
-        *,
-        socket: str | os.PathLike[str] | None = None,
-        reads: Reads = "auto",
-        autostart: bool = True,
-        timeout: float = 30.0,
-    ) -> None:
-        if reads not in ("direct", "daemon", "auto"):
-            raise ValueError(f"reads must be 'direct', 'daemon' or 'auto', not {reads!r}")
-        if not 0 < timeout <= 1800:
-            raise ValueError(f"timeout must be over 0 and at most 1800 seconds, not {timeout!r}")
-        self.db_path = Path(resolve_database(db_path, os.environ))
-        self._reads = reads
-        self._timeout = timeout
-        self._closed = False
-        self._place = Place(
-            os.path.realpath(self.db_path),
-            None if socket is None else os.fspath(socket),
-            autostart,
-            daemon_settings(pool_size, batch_size, batch_wait_ms, enable_batching),
-        )
-        self._begin()
-
     def _begin(self) -> None:
-        """Take part in this process's connection; a forked child does so again."""
-        self._pid = os.getpid()
-        self._connection: Shared = shared(self._place)
-        self._writes: set[Call] = set()
-        self._writes_lock = threading.Lock()
+        super()._begin()
+        self._lock = threading.Lock()  # what is merged, and its order among this object's writes
+        self._merging = False  # whether anything was ever handed over to be merged
+        self._timer_runs = False
+        self._connection: Shared = sharing.take_part(self._place)
 
-    @property
     def _shared(self) -> Shared:
-        if self._pid != os.getpid():
-            self._begin()
+        """The connection of this process; after a fork a new one."""
+        if self._era != _fork.era:
+            with _after_fork:
+                if self._era != _fork.era:
+                    self._begin()
         return self._connection
 
     def flush(self) -> None:
         """Return once everything this object sent before is durable.
 
-        Raises the first error of a write that nobody waited for.
+        Raises the first error of a token count that nobody waited for.
         """
         self._check_open()
-        self._settle(clock() + self._timeout)
+        shared = self._shared()
+        self._send_merges()
+        shared.pump.settle(clock() + self._timeout)
+        self._raise_failure("every other write that was sent before is answered")
 
     def close(self) -> None:
         """Flush, then disconnect. A second call does nothing."""
@@ -80,8 +63,15 @@ class BlockingStore:
         try:
             self.flush()
         finally:
-            self._closed = True
-            self._shared.release()
+            self._leave()
+
+    def _leave(self) -> None:
+        shared = self._shared()
+        with self._lock:
+            closed, self._closed = self._closed, True
+        _merging.discard(self)
+        if not closed:
+            sharing.release(shared)
 
     def __enter__(self) -> Self:
         self._check_open()
@@ -97,20 +87,22 @@ class BlockingStore:
 
     # --- how a call is made ----------------------------------------------------------------
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise errors.Closed("this SessionDB is closed")
-
     def _run(self, plan: Plan[T]) -> T:
         """Drive a call: carry out each request it asks for, until it has its result."""
-        self._check_open()
+        if self._closed:
+            self._check_open()
+        if self._failure is not None:
+            self._raise_failure()
+        shared = self._shared()
         deadline = clock() + self._timeout
         try:
             request = next(plan)
             while True:
+                if self._merging:
+                    self._make_way(request)
                 try:
-                    result = self._ask(request, deadline)
-                except BaseException as error:
+                    result = shared.ask(request, deadline, self._reads)
+                except BaseException as error:  # noqa: BLE001 (the plan raises it again)
                     request = plan.throw(error)
                 else:
                     request = plan.send(result)
@@ -118,41 +110,100 @@ class BlockingStore:
             value: T = stop.value
             return value
 
-    def _ask(self, request: Request[Any], deadline: float) -> Any:
-        if request.KIND is Kind.READ:
-            self._settle(deadline)
-            reader = self._shared.reader(self._reads, request, deadline)
-            if reader is not None:
-                return reader.read(request, deadline)
-        return self._shared.pump.call(Call(request, deadline))
-
-    def _settle(self, deadline: float) -> None:
-        """Wait for this object's own writes, so that what follows sees them."""
-        if not self._writes:
-            return
-        with self._writes_lock:
-            waiting = list(self._writes)
-        for call in waiting:
-            self._shared.pump.wait(call)
-
     def _later(self, request: Request[T]) -> Future[T]:
+        """Hand a write over; the future of its result."""
         self._check_open()
+        self._raise_failure()
+        pump = self._shared().pump
+        deadline = clock() + self._timeout
+        pump.make_room(deadline)
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()
-        call = Call(request, clock() + self._timeout)
-
-        def finished(done: Call) -> None:
-            with self._writes_lock:
-                self._writes.discard(done)
-            if done.error is not None:
-                future.set_exception(done.error)
-            else:
-                future.set_result(done.result)
-
-        call.wakers.append(finished)
-        with self._writes_lock:
-            self._writes.add(call)
-        pump = self._shared.pump
-        pump.run_in_background()
-        pump.submit(call)
+        call = Call(request, deadline)
+        call.wakers.append(lambda done: _resolve(future, done))
+        with self._lock:
+            pump.hand_over([*map(self._merge_call, self._merges.before(request)), call])
         return future
+
+    # --- token counts that nobody waits for --------------------------------------------------
+
+    def _count(self, request: SessionUpdateTokens) -> None:
+        """Keep an increment for a moment, so that others can join it."""
+        self._check_open()
+        self._raise_failure()
+        pump = self._shared().pump
+        pump.make_room(clock() + self._timeout)
+        with self._lock:
+            if not self._merging:
+                self._merging = True
+                _merging.add(self)
+            if request.absolute:
+                due = [*self._merges.before(request), request]
+            else:
+                due = self._merges.add(request)
+            if due:
+                pump.hand_over([self._merge_call(each) for each in due])
+            start = bool(self._merges) and not self._timer_runs
+            self._timer_runs = self._timer_runs or start
+        if start:
+            pump.later(MERGE_SECONDS, self._timer_ended)
+
+    def _timer_ended(self) -> None:
+        self._timer_runs = False
+        with contextlib.suppress(errors.Closed):
+            self._send_merges()
+
+    def _make_way(self, request: Request[Any]) -> None:
+        """Send what has to be answered, or numbered, before this request."""
+        if request.KIND is Kind.WRITE:
+            with self._lock:
+                self._hand_over(self._merges.before(request))
+        else:
+            self._send_merges()
+
+    def _send_merges(self) -> None:
+        with self._lock:
+            self._hand_over(self._merges.take())
+
+    def _hand_over(self, increments: Sequence[SessionUpdateTokens]) -> None:
+        if increments:
+            self._connection.pump.hand_over([self._merge_call(each) for each in increments])
+
+    def _merge_call(self, increment: SessionUpdateTokens) -> Call:
+        call = Call(increment, clock() + self._timeout)
+        what = f"update_token_counts of session {increment.session_id!r}"
+        call.wakers.append(lambda done: self._failed(what, done.error))
+        return call
+
+    def _at_exit(self) -> None:
+        if not self._closed and self._era == _fork.era:
+            self._send_merges()
+
+
+_after_fork = threading.Lock()
+
+
+def _new_lock() -> None:
+    global _after_fork
+    _after_fork = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_new_lock)
+
+
+def _resolve(future: "Future[Any]", done: Call) -> None:
+    if done.error is not None:
+        future.set_exception(done.error)
+    else:
+        future.set_result(done.result)
+
+
+@atexit.register
+def _send_what_waits() -> None:
+    """What was handed over is sent and answered before the program ends, or its error shown."""
+    stores = list(_merging)
+    for each in stores:
+        each._at_exit()
+    sharing.settle_all(clock() + EXIT_SECONDS)
+    for each in stores:
+        each._raise_failure("the program has ended")

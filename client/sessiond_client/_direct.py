@@ -9,16 +9,22 @@ import os
 import sqlite3
 import sys
 import threading
+from collections.abc import Callable
+from enum import Enum, auto
 from typing import Any
 from urllib.parse import quote
 
 from sessiond_client import _errors as errors
+from sessiond_client import _fork
 from sessiond_client._clock import clock
 from sessiond_protocol.queries.dispatch import Reader
 from sessiond_protocol.requests import Request
+from sessiond_protocol.requests.message import SearchMessages
 
 # Virtual machine steps of SQLite between two looks at the clock: about a millisecond.
 _STEPS_BETWEEN_LOOKS = 20_000
+
+Seat = tuple[tuple[int, int], sqlite3.Connection, Reader]
 
 # Connections that a fork copied. Closing one in the child would drop the locks of every
 # connection of the process to that file, so they are kept until the process ends.
@@ -42,24 +48,34 @@ def second_library_loaded() -> bool:
     return "apsw" in sys.modules or "pysqlite3" in sys.modules
 
 
+def _always() -> bool:
+    return True
+
+
 class DirectReader:
     """A small pool of read-only connections to one file; any thread may read."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._lock = threading.Lock()
-        self._idle: list[tuple[tuple[int, int], sqlite3.Connection, Reader]] = []
-        self._pid = os.getpid()
+        self._begin()
 
-    def read(self, request: Request[Any], deadline: float) -> Any:
+    def _begin(self) -> None:
+        self._era = _fork.era
+        self._lock = threading.Lock()
+        self._idle: list[Seat] = []
+
+    def read(
+        self, request: Request[Any], deadline: float, wanted: Callable[[], bool] = _always
+    ) -> Any:
         """The raw result of a read; ``deadline`` is on the client's clock.
 
-        Raises what the read through the daemon would raise.
+        A long read ends early once ``wanted()`` is false. Raises what the read through the
+        daemon would raise.
         """
         seat = self._take()
         try:
             seat[1].set_progress_handler(
-                lambda: clock() > deadline, _STEPS_BETWEEN_LOOKS
+                lambda: clock() > deadline or not wanted(), _STEPS_BETWEEN_LOOKS
             )
             result = seat[2].answer(request)
         except sqlite3.Error as error:
@@ -68,24 +84,22 @@ class DirectReader:
                 late = f"{request.METHOD} took longer than allowed"
                 raise errors.Timeout(late) from error
             raise errors.DatabaseError(f"{self._path}: {error}") from error
-        except BaseException:
+        except BaseException as error:
             seat[1].close()
+            if isinstance(error, ValueError):
+                raise errors.InvalidParams(str(error)) from error
             raise
         with self._lock:
             self._idle.append(seat)
         return result
 
-    def _take(self) -> tuple[tuple[int, int], sqlite3.Connection, Reader]:
+    def _take(self) -> Seat:
         try:
             status = os.stat(self._path)
         except OSError as error:
             raise errors.DatabaseError(f"cannot read {self._path}: {error.strerror}") from error
         identity = (status.st_dev, status.st_ino)
         with self._lock:
-            if self._pid != os.getpid():
-                _inherited.extend(connection for _, connection, _ in self._idle)
-                self._idle.clear()
-                self._pid = os.getpid()
             while self._idle:
                 seat = self._idle.pop()
                 if seat[0] == identity:
@@ -93,9 +107,7 @@ class DirectReader:
                 seat[1].close()  # the path leads to another file now
         return self._open(identity)
 
-    def _open(
-        self, identity: tuple[int, int]
-    ) -> tuple[tuple[int, int], sqlite3.Connection, Reader]:
+    def _open(self, identity: tuple[int, int]) -> Seat:
         try:
             connection = sqlite3.connect(
                 f"file:{quote(self._path)}?mode=ro",
@@ -106,15 +118,23 @@ class DirectReader:
             )
         except sqlite3.Error as error:
             raise errors.DatabaseError(f"cannot open {self._path}: {error}") from error
-        connection.execute("PRAGMA query_only = ON").fetchall()
+        try:
+            connection.execute("PRAGMA query_only = ON").fetchall()
+        except sqlite3.Error as error:
+            connection.close()
+            raise errors.DatabaseError(f"cannot open {self._path}: {error}") from error
         return identity, connection, Reader(connection)
 
     def can_open(self) -> bool:
         """Whether the file can be read from here at all."""
         try:
             seat = self._take()
+        except errors.DatabaseError:
+            return False
+        try:
             seat[1].execute("SELECT 1 FROM schema_version").fetchall()
-        except (errors.DatabaseError, sqlite3.Error):
+        except sqlite3.Error:
+            seat[1].close()
             return False
         with self._lock:
             self._idle.append(seat)
@@ -122,10 +142,52 @@ class DirectReader:
 
     def close(self) -> None:
         """Close what is idle."""
+        if self._era != _fork.era:
+            self.leave_to_parent()
+            return
         with self._lock:
             idle, self._idle = self._idle, []
-            if self._pid != os.getpid():
-                _inherited.extend(connection for _, connection, _ in idle)
-                return
         for _, connection, _ in idle:
             connection.close()
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: keep the parent's connections from ever being closed here."""
+        _inherited.extend(connection for _, connection, _ in self._idle)
+        self._begin()
+
+
+class Way(Enum):
+    """How a read is answered."""
+
+    DAEMON = auto()
+    FILE = auto()
+    UNSURE = auto()  # not known before a daemon has opened the file: see DirectReads.look
+
+
+class DirectReads:
+    """Decides whether a read goes to the file itself, and has the connections for it."""
+
+    def __init__(self, path: str) -> None:
+        self.reader = DirectReader(path)
+        self._works: bool | None = None
+        self._searches: bool | None = None
+
+    def way(self, reads: str, request: Request[Any]) -> Way:
+        """How a read is answered, as far as that is known without I/O."""
+        if reads == "daemon" or (reads == "auto" and second_library_loaded()):
+            return Way.DAEMON
+        if self._works is None:
+            return Way.UNSURE
+        if isinstance(request, SearchMessages):
+            if self._searches is None:
+                return Way.UNSURE
+            if not self._searches:
+                return Way.DAEMON
+        return Way.FILE if self._works or reads == "direct" else Way.DAEMON
+
+    def look(self, request: Request[Any]) -> None:
+        """Find out what :meth:`way` was unsure of; a daemon has opened the file by now."""
+        if self._works is None:
+            self._works = self.reader.can_open()
+        if isinstance(request, SearchMessages) and self._searches is None:
+            self._searches = has_fts5()

@@ -78,6 +78,16 @@ class Link:
         return bool(self.unfinished())
 
     @property
+    def queued(self) -> int:
+        """How many calls wait to be sent."""
+        return len(self._queue)
+
+    @property
+    def oldest_queued(self) -> Call | None:
+        """The call that will be sent next, if one waits."""
+        return self._queue[0] if self._queue else None
+
+    @property
     def last_seq(self) -> int:
         """The highest number given to a write."""
         return self._channel.sent

@@ -7,35 +7,49 @@ later (a future), a background thread becomes the leader for good.
 No lock is held over a round trip: the lock guards the link's state, the leader waits without it.
 """
 
+import contextlib
+import heapq
+import itertools
+import math
 import select
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from sessiond_client import _errors as errors
+from sessiond_client._call import Call
 from sessiond_client._clock import clock
-from sessiond_client._link import Call, Link
+from sessiond_client._dial import FIRST_PAUSE, LONGEST_PAUSE
+from sessiond_client._link import Link
 from sessiond_protocol.errors import SessiondError
 from sessiond_protocol.requests.server import ServerPing
 from sessiond_protocol.wire import FrameError
 
-RECEIVE_BYTES = 262_144
-Dial = Callable[[float], socket.socket]
+RECEIVE_BYTES: Final = 262_144
+
+# Calls that wait to be sent before a caller that does not wait for answers is slowed down.
+MAX_QUEUED: Final = 4096
+
+CLOSE_SECONDS: Final = 5.0
+
+Pause = Callable[[float], None]
+Dial = Callable[[float, Pause], socket.socket]
+Errand = Callable[[], None]
 
 
 class Pump:
     """Drives a link over a blocking program's socket.
 
-    ``dial`` makes a connected socket within a deadline, or raises
-    :class:`~sessiond_client.Unavailable`.
+    ``dial`` makes a connected socket within a deadline, waiting with the function it is given,
+    or raises :class:`~sessiond_client.Unavailable`.
     """
 
     def __init__(self, link: Link, dial: Dial) -> None:
         self.link = link
         self._dial = dial
         self._lock = threading.Lock()
-        self._leading = False
+        self._leader: int | None = None  # the thread that reads for everybody
         self._followers: list[threading.Event] = []
         self._socket: socket.socket | None = None
         self._poll = select.poll()
@@ -44,88 +58,128 @@ class Pump:
         self._wake_out.setblocking(False)
         self._woken = False
         self._thread: threading.Thread | None = None
+        self._wants_lead = False  # the background thread waits for the leader to make way
+        self._errands: list[tuple[float, int, Errand]] = []
+        self._errand_numbers = itertools.count()
+        self._sweep_at = math.inf  # no deadline of an unfinished call is sooner
         self._closed = False
 
     # --- callers ---------------------------------------------------------------------------
 
     def call(self, call: Call) -> Any:
-        """Send a call and wait for its result; raises its error."""
+        """Send a call and wait for its result; raises its error.
+
+        A caller that is interrupted (by a signal's exception) leaves nothing behind that would
+        still be sent.
+        """
         self.submit(call)
-        self.wait(call)
+        if not call.done:
+            try:
+                self.wait(call)
+            except BaseException:
+                with self._lock:
+                    self.link.cancel(call)
+                raise
         return call.value()
 
     def submit(self, call: Call) -> None:
         """Send a call, or keep it until there is a connection."""
         with self._lock:
-            if self._closed:
-                raise errors.Closed("the connection is closed")
+            self._check_open()
             self.link.start(call, clock())
             self._push()
-            if self._thread is not None or self._leading:
+            if self._leader is not None:
                 self._wake_if_needed()
-        self._wake_finished()
+        if self.link.finished:
+            self._wake_finished()
 
-    def _push(self) -> None:
-        """Send what the socket takes at once; the leader sends the rest."""
-        link = self.link
-        if self._socket is None or not link.out or self._thread is not None:
-            return
-        try:
-            sent = self._socket.send(link.out)
-        except OSError:
-            return  # the leader meets the same error and handles it
-        del link.out[:sent]
-
-    def _wake_if_needed(self) -> None:
-        if self._woken or (self._socket is not None and not self.link.out):
-            return
-        self._woken = True
-        self._wake_out.send(b"w")
-
-    def wait(self, call: Call) -> None:
-        """Wait until a call is done, reading for everybody if nobody else does."""
-        while not call.done:
-            event = self._lead_or_follow(call)
-            if event is None:
-                self._lead(call)
-            else:
-                event.wait(max(0.0, call.deadline - clock()))
-                self._unfollow(call, event)
-
-    def _lead_or_follow(self, call: Call) -> threading.Event | None:
+    def hand_over(self, calls: list[Call]) -> None:
+        """Leave calls, in order, to the background thread; their wakers tell what became of
+        them. Never waits."""
+        self.run_in_background()
         with self._lock:
-            if call.done or not self._leading:
-                self._leading = not call.done
+            self._check_open()
+            now = clock()
+            for call in calls:
+                self.link.start(call, now)
+                self._sweep_at = min(self._sweep_at, call.deadline)
+            self._wake()
+
+    def make_room(self, deadline: float) -> None:
+        """Wait while too much waits to be sent: a sender faster than the disk is slowed down."""
+        while self.link.queued >= MAX_QUEUED and clock() < deadline:
+            with self._lock:
+                waiting = self.link.oldest_queued
+            if waiting is not None:
+                self.wait(waiting, deadline)
+
+    def settle(self, deadline: float) -> None:
+        """Wait until every write that was sent or queued before is answered.
+
+        Raises :class:`~sessiond_client.Timeout` when the deadline comes first.
+        """
+        with self._lock:
+            waiting = self.link.writes_before(self.link.last_seq)
+        for call in waiting:
+            self.wait(call, deadline)
+            if not call.done:
+                raise errors.Timeout("earlier writes were not answered in time")
+
+    def reach(self, deadline: float) -> None:
+        """Return once the daemon has answered hello; raises why not."""
+        if self.link.welcome is None:
+            self.call(Call(ServerPing(), deadline))
+
+    def wait(self, call: Call, until: float = math.inf) -> None:
+        """Wait until a call is done, or until a time, reading for everybody if nobody does."""
+        until = min(until, call.deadline)
+        while not call.done:
+            if clock() >= until:
+                if until >= call.deadline:
+                    self._give_up(call)
+                return
+            self._wait_once(call, until)
+
+    def _wait_once(self, call: Call, until: float) -> None:
+        event: threading.Event | None = None
+        me = threading.get_ident()
+        nested = self._leader == me  # a callback of the leader makes a call itself
+        try:
+            if not nested:
+                event = self._lead_or_follow(call, me)
+            if event is None:
+                while not call.done and clock() < until and (nested or not self._wants_lead):
+                    self._step(until)
+            else:
+                event.wait(max(0.0, until - clock()))
+        finally:
+            if event is not None:
+                self._unfollow(call, event)
+            elif not nested and self._leader == me:
+                self._stop_leading()
+
+    def _lead_or_follow(self, call: Call, me: int) -> threading.Event | None:
+        with self._lock:
+            if call.done:
+                return None
+            if self._leader is None and not self._wants_lead:
+                self._leader = me
                 return None
             event = threading.Event()
             call.wakers.append(lambda _: event.set())
             self._followers.append(event)
             return event
 
-    def _lead(self, call: Call) -> None:
-        if call.done:
-            return
-        try:
-            while not call.done:
-                if clock() >= call.deadline:
-                    self._give_up(call)
-                else:
-                    self._step(call.deadline)
-        finally:
-            self._stop_leading()
-
     def _unfollow(self, call: Call, event: threading.Event) -> None:
-        if not call.done and clock() >= call.deadline:
-            self._give_up(call)
         with self._lock:
             if event in self._followers:
                 self._followers.remove(event)
-            elif call.done and not self._leading and self._followers:
+            elif call.done and self._leader is None and self._followers:
                 self._followers.pop(0).set()  # it was this one's turn to lead: pass it on
 
     def _stop_leading(self) -> None:
         with self._lock:
-            self._leading = False
+            self._leader = None
             if self._followers:
                 self._followers.pop(0).set()
 
@@ -134,133 +188,193 @@ class Pump:
             self.link.give_up(call)
         self._wake_finished()
 
-    def drain(self, deadline: float, wanted: Callable[[], list[Call]]) -> None:
-        """Wait until every call of ``wanted()`` is done, as far as the deadline allows."""
-        while True:
-            with self._lock:
-                pending = [call for call in wanted() if not call.done]
-            if not pending or clock() >= deadline:
-                return
-            self.wait(pending[0])
+    def _check_open(self) -> None:
+        if self._closed:
+            raise errors.Closed("the connection is closed")
 
-    def reach(self, deadline: float) -> None:
-        """Return once the daemon has answered hello; raises why not."""
-        if self.link.welcome is None:
-            self.call(Call(ServerPing(), deadline))
+    def _push(self) -> None:
+        """Send what the socket takes at once; the leader sends the rest."""
+        link = self.link
+        if self._socket is None or not link.out:
+            return
+        try:
+            sent = self._socket.send(link.out)
+        except OSError:
+            return  # the leader meets the same error and handles it
+        del link.out[:sent]
 
-    # --- the leader ------------------------------------------------------------------------
+    def _wake_if_needed(self) -> None:
+        if self._socket is None or self.link.out:
+            self._wake()
+
+    def _wake(self) -> None:
+        if not self._woken:
+            self._woken = True
+            self._wake_out.send(b"w")
+
+    # --- the background thread -------------------------------------------------------------
 
     def run_in_background(self) -> None:
         """Have a thread read from now on, for calls whose answers are wanted later."""
+        if self._thread is not None:
+            return
         with self._lock:
-            if self._thread is not None:
-                return
-            self._thread = threading.Thread(target=self._background, name="sessiond", daemon=True)
-        self._thread.start()
+            self._check_open()
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._background, name="sessiond", daemon=True
+                )
+                self._thread.start()
+
+    def later(self, seconds: float, errand: Errand) -> None:
+        """Run an errand on the background thread after so many seconds."""
+        self.run_in_background()
+        with self._lock:
+            self._check_open()
+            heapq.heappush(self._errands, (clock() + seconds, next(self._errand_numbers), errand))
+            self._wake()
 
     def _background(self) -> None:
+        if not self._take_over():
+            return
+        try:
+            while not self._closed:
+                self._background_step()
+        finally:
+            self._stop_leading()
+
+    def _take_over(self) -> bool:
+        """Become the leader as soon as the present one makes way; False when it is closed."""
         while not self._closed:
             with self._lock:
-                event = threading.Event() if self._leading else None
-                if event is not None:
-                    self._followers.insert(0, event)
-                self._leading = True
-            if event is not None:
-                event.wait(1.0)
-                with self._lock:
-                    if event in self._followers:
-                        self._followers.remove(event)
-                continue
-            try:
-                while not self._closed:
-                    self._background_step()
-            finally:
-                self._stop_leading()
+                if self._leader is None:
+                    self._leader = threading.get_ident()
+                    self._wants_lead = False
+                    return True
+                event = threading.Event()
+                self._followers.insert(0, event)
+                self._wants_lead = True
+                self._wake()
+            event.wait()
+        return False
 
     def _background_step(self) -> None:
+        now = clock()
+        if now >= self._sweep_at:
+            self._sweep(now)
+        self._run_errands(now)
+        errand_at = self._errands[0][0] if self._errands else math.inf
+        if self._socket is not None:
+            self._step(min(self._sweep_at, errand_at))
+        elif self.link.busy:
+            self._sweep(now)
+            self._step(self._sweep_at)
+        else:
+            self._sleep(errand_at)
+
+    def _sweep(self, now: float) -> None:
+        """End the calls whose time is up."""
         with self._lock:
             calls = self.link.unfinished()
-        soonest = min((call.deadline for call in calls), default=None)
-        now = clock()
-        if soonest is not None and soonest <= now:
             for call in calls:
                 if call.deadline <= now:
-                    self._give_up(call)
-            return
-        if self._socket is None and not calls:
-            self._sleep(None)
-        else:
-            self._step(soonest)
-
-    def _step(self, deadline: float | None) -> None:
-        """Connect, or send, or receive: whatever is next, until the deadline at most."""
-        if self._socket is None:
-            self._connect(clock() + 1.0 if deadline is None else deadline)
-        else:
-            self._exchange(self._socket, deadline)
+                    self.link.give_up(call)
+            self._sweep_at = min(
+                (call.deadline for call in calls if not call.done), default=math.inf
+            )
         self._wake_finished()
 
-    def _connect(self, deadline: float) -> None:
+    def _run_errands(self, now: float) -> None:
+        while self._errands and self._errands[0][0] <= now and not self._closed:
+            with self._lock:
+                errand = heapq.heappop(self._errands)[2]
+            errand()
+
+    # --- the leader ------------------------------------------------------------------------
+
+    def _step(self, until: float) -> None:
+        """Connect, or send, or receive: whatever is next, until a time at most."""
+        if self._socket is None:
+            self._connect(until if until < math.inf else clock() + 1.0)
+        else:
+            self._exchange(self._socket, until)
+        self._wake_finished()
+
+    def _connect(self, until: float) -> None:
         pause = self.link.pause_before_dialling
-        if pause:
-            self._sleep(min(pause, max(0.0, deadline - clock())))
         try:
-            connected = self._dial(deadline)
+            if pause:
+                self._pause(min(pause, max(0.0, until - clock())))
+            connected = self._dial(until, self._pause)
         except SessiondError as error:
             with self._lock:
                 self.link.trouble = error
-                if not getattr(error, "retryable", False):
+                # Not for want of time: trying again would not help.
+                if not error.retryable or until - clock() > LONGEST_PAUSE:
                     self.link.fail_all(error)
+            if not self._closed:
+                self._sleep(clock() + FIRST_PAUSE)
             return
         connected.setblocking(False)
         with self._lock:
+            if self._closed:
+                connected.close()
+                return
             self._socket = connected
             self._poll = select.poll()
             self._poll.register(connected, select.POLLIN)
             self._poll.register(self._wake_in, select.POLLIN)
             self.link.connected()
 
-    def _exchange(self, connected: socket.socket, deadline: float | None) -> None:
+    def _exchange(self, connected: socket.socket, until: float) -> None:
         with self._lock:
             link = self.link
             now = clock()
-            if link.resend_at is not None and link.resend_at <= now:
-                link.resend_refused(now)
-            if not self._send(connected):
+            if link.resend_at is not None:
+                if link.resend_at <= now:
+                    link.resend_refused(now)
+                else:
+                    until = min(until, link.resend_at)
+            if link.out and not self._send(connected):
                 return
-            ends = [each for each in (deadline, link.resend_at) if each is not None]
-            timeout = max(0.0, min(ends) - now) if ends else None
-            self._poll.modify(connected, select.POLLIN | (select.POLLOUT if link.out else 0))
-        events = self._poll.poll(None if timeout is None else timeout * 1000)
-        for descriptor, _ in events:
+            wanted = select.POLLIN | select.POLLOUT if link.out else select.POLLIN
+            self._poll.modify(connected, wanted)
+        timeout = None if until == math.inf else math.ceil(max(0.0, until - now) * 1000)
+        for descriptor, _ in self._poll.poll(timeout):
             if descriptor == self._wake_in.fileno():
                 self._clear_wake()
             else:
                 self._receive(connected)
 
-    def _sleep(self, timeout: float | None) -> None:
+    def _pause(self, seconds: float) -> None:
+        """Wait while there is no connection; ends early, with an error, when it is closed."""
+        end = clock() + seconds
+        while not self._closed and clock() < end:
+            self._sleep(end)
+        self._check_open()
+
+    def _sleep(self, until: float) -> None:
+        """Wait until somebody wants something."""
+        timeout = None if until == math.inf else max(0.0, until - clock())
         select.select([self._wake_in], [], [], timeout)
         self._clear_wake()
 
     def _clear_wake(self) -> None:
         with self._lock:
-            try:
+            with contextlib.suppress(BlockingIOError):
                 self._wake_in.recv(64)
-            except BlockingIOError:
-                pass
             self._woken = False
 
     def _send(self, connected: socket.socket) -> bool:
         link = self.link
-        if link.out:
-            try:
-                sent = connected.send(link.out)
-                del link.out[:sent]
-            except BlockingIOError:
-                pass
-            except OSError:
-                self._lose()
-                return False
+        try:
+            sent = connected.send(link.out)
+            del link.out[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._lose()
+            return False
         return True
 
     def _receive(self, connected: socket.socket) -> None:
@@ -276,7 +390,6 @@ class Pump:
                 return
             try:
                 self.link.received(data, clock())
-                self._send(connected)
             except FrameError as error:
                 self.link.trouble = errors.Unavailable(f"the daemon's answer is garbled: {error}")
                 self._lose()
@@ -285,39 +398,52 @@ class Pump:
                 if not error.retryable:
                     self.link.fail_all(error)
                 self._lose()
+            else:
+                if self.link.out:
+                    self._send(connected)
 
     def _lose(self) -> None:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-        self.link.lost()
+            self.link.lost()
 
     def _wake_finished(self) -> None:
-        while self.link.finished:
-            try:
-                call = self.link.finished.pop(0)
-            except IndexError:
-                return
-            for wake in call.wakers:
-                wake(call)
+        link = self.link
+        while link.finished:
+            with self._lock:
+                finished, link.finished = link.finished, []
+            for call in finished:
+                for wake in call.wakers:
+                    wake(call)
 
     # --- the end ---------------------------------------------------------------------------
 
     def close(self) -> None:
         """Disconnect. What is outstanding ends as unknown."""
         with self._lock:
+            if self._closed:
+                return
             self._closed = True
             self.link.fail_all(errors.Closed("the connection was closed"))
             self._lose()
-            if not self._woken:
-                self._woken = True
-                self._wake_out.send(b"w")
+            self._wake()
         self._wake_finished()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(5.0)
-        self._wake_in.close()
-        self._wake_out.close()
+            thread.join(CLOSE_SECONDS)
+        if self._await_no_leader():
+            self._wake_in.close()
+            self._wake_out.close()
+
+    def _await_no_leader(self) -> bool:
+        """Whether the last leader has left, so that nobody waits on the descriptors any more."""
+        left = threading.Event()
+        with self._lock:
+            if self._leader is None or self._leader == threading.get_ident():
+                return True
+            self._followers.insert(0, left)
+        return left.wait(CLOSE_SECONDS)
 
     def leave_to_parent(self) -> None:
         """In a forked child: let go of the parent's socket without a word on it."""
@@ -325,5 +451,3 @@ class Pump:
             self._socket.close()
         self._wake_in.close()
         self._wake_out.close()
-
-
