@@ -90,13 +90,26 @@ class WriteAccess:
             self._judge_index()
 
     def _judge_index(self) -> None:
-        if not self.watch.verdict.index_is_followed and not self.health.words:
+        if not self.words_are_followed and not self.health.words:
             self.health.words = _INDEX_MISSING
 
     @property
     def keeps_words(self) -> bool:
         """Whether this connection maintains ``messages_fts`` itself, and can."""
         return self.watch.verdict.mode is Mode.OURS and not self.health.words
+
+    @property
+    def triggers_run(self) -> bool:
+        """Whether this connection leaves the index to another program's triggers."""
+        return self.watch.verdict.mode is Mode.FOREIGN and not self.watch.suspended
+
+    @property
+    def words_are_followed(self) -> bool:
+        """Whether everybody's changes reach ``messages_fts``, as far as names can tell."""
+        verdict = self.watch.verdict
+        if verdict.fts is Part.FOREIGN:
+            return bool(verdict.foreign_triggers) or not verdict.missing_triggers
+        return verdict.index_is_followed
 
     @property
     def may_rebuild_words(self) -> bool:
@@ -106,10 +119,19 @@ class WriteAccess:
             name.lower() in FTS_TRIGGERS for name in verdict.foreign_triggers
         )
 
+    def attributed(self, damage: IndexDamaged) -> IndexDamaged:
+        """Damage that a batch has found, by the index that it can be.
+
+        A batch has no statement for an index that is known to be damaged: it was the other one.
+        """
+        if damage.index == WORDS and not self.keeps_words and not self.triggers_run:
+            return IndexDamaged(PAIRS, damage.text)
+        return damage
+
     def index_damaged(self, damage: IndexDamaged) -> None:
         """Note damage that a rolled-back transaction has found."""
         self.health.degrade(damage)
-        if self.watch.verdict.mode is Mode.FOREIGN and damage.index == WORDS:
+        if damage.index == WORDS and self.triggers_run:
             self.watch.suspended = True
 
     # --- transactions ----------------------------------------------------------------------
@@ -127,7 +149,7 @@ class WriteAccess:
         :class:`UnsafeFile`: the fate of the commit is unknown. Any other error: nothing was
         stored, roll back.
         """
-        if self.watch.verdict.mode is Mode.FOREIGN:
+        if self.triggers_run:
             with on_index(WORDS):
                 # Virtual tables write out at a savepoint, else inside the commit.
                 self.connection.execute("SAVEPOINT written")

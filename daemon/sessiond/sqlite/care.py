@@ -9,7 +9,7 @@ import apsw
 from sessiond.database import UnsafeFile
 from sessiond.sqlite.access import WriteAccess
 from sessiond.sqlite.checkpoint import Checkpoints
-from sessiond.sqlite.damage import NEXT, PAIRS, WORDS, FileDamaged, IndexDamaged, damage_of
+from sessiond.sqlite.damage import NEXT, FileDamaged, IndexDamaged, damage_of
 from sessiond.sqlite.judge import Mode
 from sessiond.sqlite.mending import Mending
 from sessiond.sqlite.merging import Merging
@@ -104,14 +104,9 @@ class Care:
 
     def index_damaged(self, damage: IndexDamaged) -> None:
         """An index was found damaged; the transaction was rolled back."""
-        health = self._access.health
-        known = {WORDS: health.words, PAIRS: health.pairs, NEXT: ""}[damage.index]
         self._access.index_damaged(damage)
-        if damage.index == NEXT or known:
+        if damage.index == NEXT:
             self._rebuild.abandon()
-        if known:
-            # No statement goes to an index that is known to be damaged: it is another one.
-            health.degrade(IndexDamaged(PAIRS, damage.text))
 
     # --- putting back ------------------------------------------------------------------------
 

@@ -242,7 +242,7 @@ class Mending:
         access = self._access
         self.passes += 1
         self._next_pass = self._clock() + max(PASS_INTERVAL, PASS_SHARE * self._spent)
-        if self._complete and access.watch.verdict.index_is_followed:
+        if self._complete and access.words_are_followed:
             # Another program's index is whole again; ours would have been rebuilt.
             access.health.words = ""
 

@@ -225,7 +225,7 @@ class Store:
     def _damaged(self, damage: IndexDamaged | FileDamaged) -> None:
         if isinstance(damage, IndexDamaged):
             log.warning("a search index is damaged: %s; messages are stored without it", damage)
-            self._care.index_damaged(damage)
+            self._care.index_damaged(self._access.attributed(damage))
         else:
             self._stop_writing(damage)
 
