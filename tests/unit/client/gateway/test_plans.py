@@ -426,6 +426,13 @@ class ManyGateways(RuleBasedStateMachine):
         plan = CALLS[call](self.gateways[gateway], key, aim)
         self.running.append((call, key, Running(plan)))
 
+    @rule(gateway=st.integers(0, 2), key=st.integers(0, 1), minutes=st.sampled_from([0, 61]))
+    def a_message_comes(self, gateway: int, key: int, minutes: int) -> None:
+        """The most frequent call, from beginning to end between two steps of the others."""
+        self.time_passes(minutes)
+        self.start("get", gateway, key, "")
+        self._finish(len(self.running) - 1)
+
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def one_step(self, data: st.DataObject) -> None:
@@ -435,6 +442,17 @@ class ManyGateways(RuleBasedStateMachine):
         if running.is_done:
             del self.running[place]
             self._finished(call, key, running.result)
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def all_its_steps(self, data: st.DataObject) -> None:
+        self._finish(data.draw(st.integers(0, len(self.running) - 1)))
+
+    def _finish(self, place: int) -> None:
+        call, key, running = self.running.pop(place)
+        while not running.is_done:
+            running.carry_out(self._answer)
+        self._finished(call, key, running.result)
 
     @precondition(lambda self: self.running)
     @rule(data=st.data(), after_the_step=st.booleans())
