@@ -19,8 +19,8 @@ from sessiond.sqlite.merging import Merging
 from sessiond.sqlite.rebuild import ONE_TRANSACTION, Rebuild
 from sessiond.sqlite.receipts import Channels
 from sessiond.sqlite.search_index import index_for
-from sessiond.sqlite.transaction import EndedTransaction, Run, RunAgain
-from sessiond.work import Fate, Outcome, Work, refusal
+from sessiond.sqlite.transaction import EndedTransaction, Run, RunAgain, refuse_batch
+from sessiond.work import Outcome, Work, refusal
 from sessiond_protocol.errors import Code
 from sessiond_protocol.requests.server import ServerHello
 
@@ -217,9 +217,7 @@ class Store:
         self, works: Sequence[Work], code: Code, message: str, runs: int, started: float
     ) -> Applied:
         spent = time.monotonic() - started
-        outcomes = [
-            refusal(code, message) if work.failure is None else _own_failure(work) for work in works
-        ]
+        outcomes = refuse_batch(works, self._channels.get, code, message)
         return Applied(outcomes, [], 0, runs, spent, 0.0, 0.0)
 
     def _damaged(self, damage: IndexDamaged | FileDamaged) -> None:
@@ -330,11 +328,6 @@ class Store:
 
 
 _LAST_ID: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'messages'"
-
-
-def _own_failure(work: Work) -> Outcome:
-    assert work.failure is not None
-    return Outcome(Fate.FAILED, error=work.failure.wire())
 
 
 __all__ = ["CheckpointLimits", "LockTimeout", "Store", "UnsafeFile"]

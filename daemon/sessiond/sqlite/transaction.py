@@ -120,6 +120,36 @@ class Run:
             return outcome
 
 
+def refuse_batch(works: Sequence[Work], load: Load, code: Code, message: str) -> list[Outcome]:
+    """Outcomes of a batch of which nothing can be stored, for a reason of the daemon.
+
+    What was decided before is answered from its receipt all the same: told that it was not
+    applied, its caller would be told an untruth.
+    """
+    runs: dict[bytes, ChannelRun] = {}
+    return [_refuse(work, runs, load, code, message) for work in works]
+
+
+def _refuse(
+    work: Work, runs: dict[bytes, ChannelRun], load: Load, code: Code, message: str
+) -> Outcome:
+    client_id = work.peer.client_id
+    if client_id is None or work.seq is None:
+        # Outside a channel a request that does not fit uses up no number.
+        return (
+            Outcome(Fate.FAILED, error=work.failure.wire())
+            if work.failure
+            else refusal(code, message)
+        )
+    run = runs.get(client_id)
+    if run is None:
+        run = runs[client_id] = ChannelRun(load(client_id))
+    verdict = run.judge(work.seq, work.floor, work.digest)
+    if verdict in (Verdict.ANSWER, Verdict.DROP, Verdict.REUSED):
+        return _without_deciding(verdict, run, work)
+    return refusal(code, message)
+
+
 def _apply(batch: Batch, work: Work) -> Any:
     if not isinstance(work.request, BatchApply):
         return HANDLERS[type(work.request)](batch, work.request)
