@@ -77,6 +77,8 @@ class Daemon:
             self._keeper.failed(str(refused))
             self._listener.unlink()
             return refused.exit_status
+        except UnsafeFile as unsafe:
+            self._alarm(unsafe)
         await self._look_after(server)
         self._acceptor.close()
         await self._drain(server, writer, pool)
@@ -115,6 +117,7 @@ class Daemon:
         def migrating(seconds: float) -> None:
             server.state = State.MIGRATING
             server.ready_at = time.monotonic() + seconds
+            self._keeper.migrating()
             self._notifier.send(status=f"migrating {self._keeper.path}, about {seconds:.0f} s")
 
         settings = self._settings

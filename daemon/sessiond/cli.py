@@ -18,6 +18,7 @@ from sessiond.listener import Listener
 from sessiond.notify import Notifier, inherited_sockets
 from sessiond.settings import BadSetting, Settings
 from sessiond.sqlite.access import CrashPoint
+from sessiond.sqlite.checkpoint import CheckpointLimits
 from sessiond.sqlite.keeper import AlreadyServed, Keeper
 from sessiond.sqlite.refusal import OpenRefused
 from sessiond.version import VERSION
@@ -81,12 +82,10 @@ def serve(config: Path | None, detach: bool, **flags: Any) -> None:
 
     def effective() -> Settings:
         content = config.read_bytes() if config is not None else None
-        return settings.load(flags, os.environ, content, str(config))[0]
+        return _absolute(settings.load(flags, os.environ, content, str(config))[0])
 
     try:
         chosen = effective()
-        if chosen.log_file is not None:
-            chosen = dataclasses.replace(chosen, log_file=os.path.abspath(chosen.log_file))
         background = Background()
         if detach:
             status = background.fork(chosen.start_timeout)
@@ -97,6 +96,8 @@ def serve(config: Path | None, detach: bool, **flags: Any) -> None:
         _fail(EX_CONFIG, str(error))
     except OSError as error:
         _fail(EX_CONFIG, f"{error.filename or config}: {error.strerror}")
+    except ValueError as error:
+        _fail(EX_CANTCREAT, f"cannot listen: {error}")
     sys.exit(run(chosen, effective, background))
 
 
@@ -116,7 +117,8 @@ def run(
 
     sockets = inherited_sockets(os.environ, os.getpid())
     notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", None))
-    database = os.path.realpath(paths.resolve_database(chosen.database, os.environ))
+    assert chosen.database is not None
+    database = os.path.realpath(chosen.database)
     try:
         keeper = Keeper(
             database,
@@ -125,6 +127,7 @@ def run(
             lock_timeout=chosen.lock_timeout,
             start_timeout=chosen.start_timeout,
             allow_network_fs=chosen.allow_network_fs,
+            checkpoints=CheckpointLimits(chosen.wal_soft_limit, chosen.wal_hard_limit),
             crash_point=crash_point,
         )
         keeper.take()
@@ -143,16 +146,26 @@ def run(
         )
 
 
+def _absolute(chosen: Settings) -> Settings:
+    """Every path made absolute: in the background the working directory is another."""
+    log_file = chosen.log_file
+    return dataclasses.replace(
+        chosen,
+        database=paths.resolve_database(chosen.database, os.environ),
+        socket=paths.chosen_socket(chosen.socket, os.environ),
+        log_file=None if log_file is None else os.path.abspath(log_file),
+    )
+
+
 def _listen(chosen: Settings, database: str, sockets: list[int]) -> Listener:
     uid = os.geteuid()
-    named = paths.chosen_socket(chosen.socket, os.environ)
-    path = named or paths.usual_socket(database, uid)
+    path = chosen.socket or paths.usual_socket(database, uid)
     group = group_id(chosen.socket_group)
     listener = Listener(path, mode=0o600 if group is None else 0o660, group=group)
     if sockets:
         listener.adopt(sockets[0])
         return listener
-    if named is None:
+    if chosen.socket is None:
         paths.make_private(os.path.dirname(path), uid, group)
     listener.bind()
     return listener

@@ -86,7 +86,7 @@ def test_text_that_is_not_utf8_is_refused_by_field(daemon: Daemon) -> None:
 
 
 def test_half_a_message_that_does_not_grow_ends_the_connection(tmp_path: Path) -> None:
-    for daemon in running(tmp_path, "--frame-stall", "0.5s"):
+    for daemon in running(tmp_path, "--frame-stall", "1s"):
         answer = msgpack.unpackb(exchange(daemon.socket, b"\x94\x00\x01"))
         assert "did not grow" in answer[2][1]
 

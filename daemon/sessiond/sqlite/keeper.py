@@ -5,25 +5,23 @@ import os
 import random
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import apsw
-import msgspec
 
 from sessiond.sqlite import opening, pragmas
 from sessiond.sqlite.access import CrashPoint
-from sessiond.sqlite.guard import Guard, Held
+from sessiond.sqlite.checkpoint import CheckpointLimits
+from sessiond.sqlite.guard import Guard, Held, refuse_stray_log
 from sessiond.sqlite.judge import look
 from sessiond.sqlite.location import checked_path
 from sessiond.sqlite.refusal import OpenRefused, Reason
 from sessiond.sqlite.store import Store
+from sessiond.state_file import Announcement
 from sessiond_protocol import paths, state_file
 from sessiond_protocol.state_file import State, StateFile
 
 log = logging.getLogger("sessiond.keeper")
-
-LONGEST_WAIT = 0.25
 
 
 class AlreadyServed(Exception):
@@ -48,6 +46,7 @@ class Keeper:
         lock_timeout: float,
         start_timeout: float,
         allow_network_fs: bool,
+        checkpoints: CheckpointLimits | None = None,
         crash_point: CrashPoint = lambda _: None,
     ) -> None:
         self.path = checked_path(path, allow_network_fs=allow_network_fs)
@@ -56,14 +55,14 @@ class Keeper:
         self._lock_timeout = lock_timeout
         self._start_timeout = start_timeout
         self._allow_network_fs = allow_network_fs
+        self._checkpoints = checkpoints
         self._crash_point = crash_point
         self._guard = Guard(self.path)
         self._before: StateFile | None = None
         self._store: Store | None = None
-        self._state = StateFile(
-            pid=os.getpid(), state=State.STARTING, start_time=time.time(), boot_id=_boot_id()
-        )
+        self._announcement = Announcement(self.path)
         self._leaving = False
+        self._beat: Callable[[], None] = lambda: None
 
     # --- the lock --------------------------------------------------------------------------
 
@@ -88,8 +87,10 @@ class Keeper:
                     Reason.NO_ACCESS, f"{self.path} cannot be opened: {error.strerror}"
                 ) from error
             time.sleep(random.uniform(0.01, 0.05))
-        self._before = state_file.read(paths.state_file(self.path))
-        self._write_state()
+        before = state_file.read(paths.state_file(self.path))
+        if before is not None:
+            refuse_stray_log(self.path, before.stray_log)
+        self._before = self._announcement.take_over()
 
     @property
     def identity(self) -> tuple[int, int]:
@@ -131,6 +132,9 @@ class Keeper:
             wait_turn=self._wait_turn,
             check_files=self._guard.alarm,
             crash_point=self._crash_point,
+            limits=self._checkpoints,
+            beat=self._beat,
+            holders=self._guard.readers,
         )
         return self._store
 
@@ -142,9 +146,10 @@ class Keeper:
                 return attempt()
             except (apsw.BusyError, Held) as error:
                 if time.monotonic() > deadline:
+                    holder = self._guard.exclusive_holder()
                     raise OpenRefused(
                         Reason.NO_ACCESS,
-                        f"{self.path} is held by another program"
+                        f"{self.path} is held by {_program(holder)}"
                         f" for more than {self._lock_timeout:g} s: {error}",
                     ) from error
                 self._wait_turn(deadline - time.monotonic())
@@ -152,32 +157,26 @@ class Keeper:
     def _wait_turn(self, remaining: float) -> bool:
         """Wait a little for a lock; False when there is no point in waiting longer."""
         time.sleep(min(random.uniform(0.001, 0.02), max(0.0, remaining)))
+        self._beat()
         return not self._leaving
 
     # --- what is said of it ----------------------------------------------------------------
 
-    def _write_state(self, **changes: Any) -> None:
-        self._state = msgspec.structs.replace(self._state, **changes)
-        target = Path(paths.state_file(self.path))
-        aside = target.with_name(f"{target.name}.{os.getpid()}")
-        try:
-            aside.write_bytes(self._state.render())
-            aside.chmod(0o644)
-            aside.replace(target)
-        except OSError as error:
-            log.warning("cannot write %s: %s", target, error)
-
     def serving(self, socket: str) -> None:
         """Say where clients find the daemon."""
-        self._write_state(state=State.SERVING, socket=socket, **self._figures())
+        self._announcement.say(state=State.SERVING, socket=socket, **self._figures())
+
+    def migrating(self) -> None:
+        """Say that the file is being migrated."""
+        self._announcement.say(state=State.MIGRATING)
 
     def stopping(self) -> None:
         """Say that the daemon leaves."""
-        self._write_state(state=State.STOPPING)
+        self._announcement.say(state=State.STOPPING)
 
     def failed(self, why: str) -> None:
         """Say why the daemon could not serve."""
-        self._write_state(state=State.FAILED, message=why)
+        self._announcement.say(state=State.FAILED, message=why)
 
     def _figures(self) -> dict[str, Any]:
         if self._store is None:
@@ -206,16 +205,16 @@ class Keeper:
             )
             if note:
                 log.warning("%s", note)
-            self._write_state(state=State.STOPPED, message=note, **figures)
+            self._announcement.say(state=State.STOPPED, message=note, **figures)
 
     def abandon(self, why: str) -> None:
         """After an alarm: save an orphaned log, say why; close nothing."""
-        saved = None
-        if not os.path.exists(f"{self.path}-wal"):
-            saved = self._guard.save_orphaned_log(time.strftime("%Y%m%d-%H%M%S"))
+        saved = self._guard.save_orphaned_log(time.strftime("%Y%m%d-%H%M%S"))
         message = f"{why}; its log was saved as {saved}" if saved else why
         log.critical("%s", message)
-        self._write_state(state=State.FAILED, message=message)
+        self._announcement.say(
+            state=State.FAILED, message=message, stray_log=self._guard.stray_log()
+        )
 
 
 def _say_progress(step: str, fraction: float) -> None:
@@ -236,8 +235,5 @@ def _size(path: str) -> int:
         return 0
 
 
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
+def _program(pid: int | None) -> str:
+    return f"pid {pid}" if pid else "another program"
