@@ -140,6 +140,7 @@ class Daemon:
         self.max_undecided = max_undecided
         self.connections: list[Connection] = []
         self.epoch = 0  # how often the file went back
+        self.verdicts: list[Verdict] = []
         self._channels: dict[bytes, ServerChannel] = {}
 
     # --- connections -----------------------------------------------------------------------
@@ -232,6 +233,7 @@ class Daemon:
         assert place.seq is not None
         run = runs.setdefault(client_id, ChannelRun(self._channel(client_id)))
         verdict = run.judge(place.seq, place.floor or 0, work.identity)
+        self.verdicts.append(verdict)
         if verdict is not Verdict.DECIDE:
             return _without_deciding(verdict, run, place.seq)
         if fate is Fate.FULL:

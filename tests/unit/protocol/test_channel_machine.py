@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sessiond_client import _errors as errors
-from sessiond_client._link import Call, Link, State
+from sessiond_client._call import Call
+from sessiond_client._link import Link, State
 from sessiond_protocol import wire
+from sessiond_protocol.channel import Verdict
 from sessiond_protocol.requests import Request
 from sessiond_protocol.requests.message import Message, MessageAppend
 from sessiond_protocol.requests.server import ServerPing
@@ -22,7 +24,8 @@ from sessiond_protocol.requests.session import SessionEnsure
 from tests.unit.protocol.channel_model import Connection, Daemon, End, Fate, File
 
 A_DAY = 86_400.0
-AMOUNTS = st.sampled_from([1, 7, 40, 100, 10_000])
+AMOUNTS = st.sampled_from([1, 40, 200, 10_000, 10_000, 10_000])
+ENDS = st.sampled_from([End.COMMIT, End.COMMIT, *End])
 FATES = st.lists(st.sampled_from(Fate), max_size=4)
 
 
@@ -131,10 +134,11 @@ class ChannelMachine(RuleBasedStateMachine):
         self.connection = self.daemon.accept()
         self.link.connected()
 
-    @rule()
+    @rule(writes=st.integers(0, 3))
     @precondition(lambda self: self.link.state is not State.DOWN)
-    def lose_connection(self) -> None:
-        """The client lets go; what it has sent may still arrive."""
+    def lose_connection(self, writes: int) -> None:
+        """The client lets go; what it has just sent may still arrive."""
+        self.start_several(writes)
         self.send()
         self.connection = None
         self.link.lost()
@@ -146,15 +150,19 @@ class ChannelMachine(RuleBasedStateMachine):
             self.link.out.clear()
 
     @rule(data=st.data(), amount=AMOUNTS)
-    @precondition(lambda self: self.daemon.connections)
+    @precondition(lambda self: self.on_their_way())
     def daemon_reads(self, data: st.DataObject, amount: int) -> None:
         """Any connection's bytes may come next, also those of one that is long gone."""
+        place = data.draw(st.integers(0, len(self.on_their_way()) - 1))
+        self.daemon.read(self.on_their_way()[place], amount)
+
+    def on_their_way(self) -> list[Connection]:
+        """Connections with bytes that the daemon has not read."""
         self.send()
-        place = data.draw(st.integers(0, len(self.daemon.connections) - 1))
-        self.daemon.read(self.daemon.connections[place], amount)
+        return [each for each in self.daemon.connections if each.inbound]
 
     @rule(amount=AMOUNTS)
-    @precondition(lambda self: self.connection is not None)
+    @precondition(lambda self: self.connection is not None and self.connection.outbound)
     def client_reads(self, amount: int) -> None:
         assert self.connection is not None
         data = bytes(self.connection.outbound[:amount])
@@ -163,13 +171,21 @@ class ChannelMachine(RuleBasedStateMachine):
         self.listen()
         self.known_epoch = self.connection.epoch
 
-    @rule(data=st.data())
-    @precondition(lambda self: len(self.daemon.connections) > 1)
-    def daemon_sees_the_end(self, data: st.DataObject) -> None:
-        gone = [each for each in self.daemon.connections if each is not self.connection]
-        if gone:
-            connection = data.draw(st.sampled_from(gone))
-            self.daemon.read(connection, 1_000_000)
+    @rule(data=st.data(), sizes=st.tuples(st.integers(1, 3), st.integers(1, 3)), fates=FATES)
+    @precondition(lambda self: self.link.state is State.DOWN)
+    def take_up_again(self, data: st.DataObject, sizes: tuple[int, int], fates: list[Fate]) -> None:
+        """A new connection goes ahead of what the daemon still has of the older ones."""
+        for older in list(self.daemon.connections):
+            self.daemon.read(older, data.draw(st.sampled_from([0, 1_000_000])))
+        self.connect()
+        assert self.connection is not None
+        place = len(self.daemon.connections) - 1
+        for size in sizes:
+            self.send()
+            self.daemon.read(self.connection, 1_000_000)
+            self.daemon.batch(size, place, fates, End.COMMIT)
+            if self.connection.outbound:
+                self.client_reads(1_000_000)
 
     @rule()
     def for_a_moment_all_goes_well(self) -> None:
@@ -186,16 +202,21 @@ class ChannelMachine(RuleBasedStateMachine):
 
     # --- the daemon ------------------------------------------------------------------------
 
-    @rule(size=st.integers(1, 8), first=st.integers(0, 3), fates=FATES)
-    @precondition(lambda self: self.daemon.connections)
-    def batch(self, size: int, first: int, fates: list[Fate]) -> None:
-        self.daemon.batch(size, first, fates, End.COMMIT)
-
-    @rule(size=st.integers(1, 8), first=st.integers(0, 3), end=st.sampled_from(End))
-    @precondition(lambda self: self.daemon.connections)
-    def batch_that_ends_badly(self, size: int, first: int, end: End) -> None:
-        if not self.daemon.batch(size, first, [], end):
+    @rule(size=st.integers(1, 8), first=st.integers(0, 3), fates=FATES, end=ENDS)
+    @precondition(lambda self: any(each.inbox for each in self.daemon.connections))
+    def batch(self, size: int, first: int, fates: list[Fate], end: End) -> None:
+        if not self.daemon.batch(size, first, fates, end):
             self.noticed()
+
+    @rule(count=st.integers(1, 5), size=st.integers(1, 8), fates=FATES, end=ENDS)
+    def writes_meet_a_fault(self, count: int, size: int, fates: list[Fate], end: End) -> None:
+        if self.link.state is not State.UP:
+            self.for_a_moment_all_goes_well()
+        self.start_several(count)
+        self.send()
+        if self.connection is not None:
+            self.daemon.read(self.connection, 1_000_000)
+            self.batch(size, 0, fates, end)
 
     @rule()
     def restart(self) -> None:
@@ -244,6 +265,16 @@ class ChannelMachine(RuleBasedStateMachine):
             self.restart()
 
     @rule()
+    def lose_side_tables(self) -> None:
+        """Another program has written the file anew and left out what is only ours."""
+        self.generation += 1
+        self.epoch += 1
+        self.daemon.expire()
+        self.daemon.go_back(self.daemon.file, self.generation)
+        self.daemon.epoch = self.epoch
+        self.restart()
+
+    @rule()
     @precondition(lambda self: self.link.state is State.DOWN)
     def expire(self) -> None:
         """Nobody connects for so long that every deadline passes and the row goes."""
@@ -270,6 +301,7 @@ class ChannelMachine(RuleBasedStateMachine):
         )
         self.daemon.read(self.connection, 1_000_000)
         self.daemon.batch(1_000_000, 0, [], End.COMMIT)
+        assert self.daemon.verdicts[-1] in (Verdict.REUSED, Verdict.DROP)
 
     # --- what must hold --------------------------------------------------------------------
 
