@@ -114,10 +114,10 @@ def _as_written(message: Message) -> list[Any]:
 def show_sessions(db: SessionDB) -> None:
     """The newest sessions as a table."""
     table = Table(title=f"{db.session_count()} sessions, the newest of them")
-    table.add_column("title", overflow="ellipsis", no_wrap=True, max_width=22)
+    table.add_column("title", overflow="ellipsis", no_wrap=True, max_width=18)
     for heading in ("source", "messages", "tools", "tokens"):
         table.add_column(heading, no_wrap=True, min_width=len(heading))
-    table.add_column("preview", overflow="ellipsis", no_wrap=True, max_width=20)
+    table.add_column("preview", overflow="ellipsis", no_wrap=True, max_width=16)
     for session in db.list_sessions_rich(limit=8):
         table.add_row(
             session["title"],
