@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sessiond.batching import BatchLimits, BatchRule
 from sessiond.connection import ConnectionLimits
-from sessiond.database import Applied, UnsafeFile
+from sessiond.database import Applied, Database, UnsafeFile
 from sessiond.feed import Feed
 from sessiond.inbox import Inbox
 from sessiond.listener import Listener
@@ -122,6 +122,8 @@ class Daemon:
 
         settings = self._settings
         store = await asyncio.to_thread(self._keeper.open, migrating)
+        self._database: Database = store
+        self._foreign_commits = store.foreign_commits
         limits = BatchLimits(
             settings.batch_max_requests,
             settings.batch_max_bytes,
@@ -227,7 +229,10 @@ class Daemon:
 
     def _committed(self, applied: Applied) -> None:
         """What each batch changed; on the writer's thread."""
-        self._feed.committed(applied.last_message_id, applied.events, foreign=False)
+        foreign = self._database.foreign_commits
+        noticed = foreign != self._foreign_commits
+        self._foreign_commits = foreign
+        self._feed.committed(applied.last_message_id, applied.events, foreign=noticed)
 
     def _signalled(self) -> None:
         if self._stop.is_set():

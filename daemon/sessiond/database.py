@@ -56,6 +56,11 @@ class Database(Protocol):
         """Apply a batch in one transaction. Raises :class:`UnsafeFile` and nothing else."""
         ...
 
+    @property
+    def foreign_commits(self) -> int:
+        """Rises when another program's commit was noticed."""
+        ...
+
     def greet(self, hello: ServerHello) -> Greeting:
         """The state of a channel, as of the last commit."""
         ...

@@ -100,6 +100,11 @@ class Store:
         """How many transactions were committed in this file, ever."""
         return self._access.meta.committed.commits
 
+    @property
+    def foreign_commits(self) -> int:
+        """Rises when another program's commit was noticed."""
+        return self._access.foreign_commits
+
     # --- batches ---------------------------------------------------------------------------
 
     def apply(self, works: Sequence[Work]) -> Applied:
