@@ -1,7 +1,9 @@
 """The client library of sessiond: an agent's conversations, stored by the daemon.
 
-``SessionDB`` is a drop-in for the in-process store of schema 6. ``DEFAULT_DB_PATH`` is computed
-when it is read, because the environment may change after the import.
+``SessionDB`` is a drop-in for the in-process store of schema 6, ``AsyncSessionDB`` the same for
+asyncio. ``DEFAULT_DB_PATH`` is computed when it is read, because the environment may change after
+the import; ``AsyncSessionDB`` is loaded when it is read, because a blocking program needs no
+asyncio.
 """
 
 import os
@@ -33,11 +35,14 @@ from sessiond_protocol.paths import resolve_database
 from sessiond_protocol.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
+    from sessiond_client._async import AsyncSessionDB
+
     DEFAULT_DB_PATH: Path
 
 __all__ = [
     "DEFAULT_DB_PATH",
     "SCHEMA_VERSION",
+    "AsyncSessionDB",
     "Closed",
     "Conflict",
     "DatabaseError",
@@ -63,4 +68,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "DEFAULT_DB_PATH":
         return Path(resolve_database(None, os.environ))
+    if name == "AsyncSessionDB":
+        from sessiond_client._async import AsyncSessionDB
+
+        globals()[name] = AsyncSessionDB  # found without this function from now on
+        return AsyncSessionDB
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,6 +9,8 @@ import time
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
+import msgspec
+
 from sessiond_protocol import content as values
 from sessiond_protocol import rows
 from sessiond_protocol.requests import Request, message, server, session
@@ -17,6 +19,8 @@ from sessiond_protocol.titles import sanitize_title
 T = TypeVar("T")
 Plan = Generator[Request[Any], Any, T]
 Dict = dict[str, Any]
+
+_encode = msgspec.msgpack.Encoder().encode
 
 PAGE = 1000
 PRUNE_SLICE = 200
@@ -136,9 +140,7 @@ def prune_sessions(older_than_days: float, source: str | None) -> Plan[int]:
             return total
 
 
-def update_token_counts(
-    session_id: str, counts: Mapping[str, Any], absolute: bool
-) -> Plan[None]:
+def update_token_counts(session_id: str, counts: Mapping[str, Any], absolute: bool) -> Plan[None]:
     yield token_request(session_id, counts, absolute)
 
 
@@ -193,6 +195,37 @@ def get_next_title_in_lineage(base_title: str) -> Plan[str]:
 
 
 # --- messages ------------------------------------------------------------------------------
+
+
+def message_fields(
+    role: str,
+    content: Any,
+    tool_name: str | None,
+    tool_calls: Any,
+    tool_call_id: str | None,
+    token_count: int | None,
+    finish_reason: str | None,
+    reasoning: str | None,
+    reasoning_details: Any,
+    codex_reasoning_items: Any,
+    timestamp: float | None,
+    message_key: str | None,
+) -> Dict:
+    """The arguments of ``append_message`` as one mapping."""
+    return {
+        "role": role,
+        "content": content,
+        "tool_name": tool_name,
+        "tool_calls": tool_calls,
+        "tool_call_id": tool_call_id,
+        "token_count": token_count,
+        "finish_reason": finish_reason,
+        "reasoning": reasoning,
+        "reasoning_details": reasoning_details,
+        "codex_reasoning_items": codex_reasoning_items,
+        "timestamp": timestamp,
+        "message_key": message_key,
+    }
 
 
 def stored_message(fields: Mapping[str, Any]) -> message.Message:
@@ -337,9 +370,7 @@ def search_messages(
     limit: int,
     offset: int,
 ) -> Plan[list[Dict]]:
-    page = yield search_request(
-        query, source_filter, exclude_sources, role_filter, limit, offset
-    )
+    page = yield search_request(query, source_filter, exclude_sources, role_filter, limit, offset)
     hits: list[Dict] = page.rows
     return hits
 
@@ -410,6 +441,17 @@ def export_all(source: str | None) -> Plan[list[Dict]]:
 def page_key(page: Sequence[Mapping[str, Any]]) -> tuple[float, str]:
     """Where the next page of an export begins."""
     return (page[-1]["started_at"], page[-1]["id"])
+
+
+# --- several writes as one -----------------------------------------------------------------
+
+
+def apply_batch(requests: Sequence[Request[Any]]) -> Plan[list[Any]]:
+    """All of these writes or none; the raw result of each."""
+    results: list[Any] = yield server.BatchApply(
+        items=[server.Item(each.METHOD, msgspec.Raw(_encode(each))) for each in requests]
+    )
+    return results
 
 
 # --- the daemon ----------------------------------------------------------------------------

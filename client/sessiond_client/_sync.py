@@ -1,7 +1,7 @@
 """``SessionDB``: the blocking client. Public methods only; see ``_blocking.py`` for the rest.
 
-``_async.py`` is generated from this file: change it here, then run
-``python -m client.generate_async``.
+``_async.py`` and ``_batch_calls.py`` are generated from this file: change it here, then run
+``python client/generate_async.py``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from sessiond_client import _requests as plans
+from sessiond_client._batch import Batch
 from sessiond_client._blocking import BlockingStore
 from sessiond_protocol.titles import MAX_TITLE_LENGTH, sanitize_title
 
@@ -112,12 +113,18 @@ class SessionDB(BlockingStore):
         billing_base_url: str | None = None,
         billing_mode: str | None = None,
         absolute: bool = False,
+        *,
+        wait: bool = True,
     ) -> None:
         """Add to a session's token counters and costs, or set them with ``absolute``.
 
         A session that does not exist is created. Costs are US dollars; one that is None is
         kept. ``cost_*`` and ``pricing_version`` overwrite when given; ``billing_*`` and
         ``model`` are filled in only while unset.
+
+        With ``wait=False`` this returns at once. What is added to one session is sent as one
+        request, after 50 ms or before this object reads, flushes or closes, or writes to the
+        session in any other way. A failure is raised by the next call, or by :meth:`flush`.
         """
         counts = {
             "input_tokens": input_tokens,
@@ -135,6 +142,8 @@ class SessionDB(BlockingStore):
             "billing_base_url": billing_base_url,
             "billing_mode": billing_mode,
         }
+        if not wait:
+            return self._count(plans.token_request(session_id, counts, absolute))
         return self._run(plans.update_token_counts(session_id, counts, absolute))
 
     def set_token_counts(
@@ -155,6 +164,8 @@ class SessionDB(BlockingStore):
         billing_base_url: str | None = None,
         billing_mode: str | None = None,
         absolute: bool = True,
+        *,
+        wait: bool = True,
     ) -> None:
         """Set a session's token counters: ``update_token_counts`` with ``absolute=True``."""
         return self.update_token_counts(
@@ -174,6 +185,7 @@ class SessionDB(BlockingStore):
             billing_base_url,
             billing_mode,
             absolute,
+            wait=wait,
         )
 
     # --- titles ----------------------------------------------------------------------------
@@ -235,7 +247,7 @@ class SessionDB(BlockingStore):
         same ``message_key`` in the same session stores nothing and returns the first one's id.
         Raises ``sqlite3.IntegrityError`` if the session does not exist.
         """
-        fields = _fields(
+        fields = plans.message_fields(
             role, content, tool_name, tool_calls, tool_call_id, token_count, finish_reason,
             reasoning, reasoning_details, codex_reasoning_items, timestamp, message_key,
         )  # fmt: skip
@@ -258,16 +270,18 @@ class SessionDB(BlockingStore):
         *,
         message_key: str | None = None,
     ) -> Future[int]:
-        """Like :meth:`append_message`, but returns at once with a future of the id."""
-        fields = _fields(
+        """Like :meth:`append_message`, but returns at once with a future of the id.
+
+        Many may be on their way; they are stored in the order of the calls. The errors of
+        :meth:`append_message` are the future's, except for arguments that cannot be stored.
+        """
+        fields = plans.message_fields(
             role, content, tool_name, tool_calls, tool_call_id, token_count, finish_reason,
             reasoning, reasoning_details, codex_reasoning_items, timestamp, message_key,
         )  # fmt: skip
         return self._later(plans.append_request(session_id, fields))
 
-    def append_messages(
-        self, session_id: str, messages: Sequence[Mapping[str, Any]]
-    ) -> list[int]:
+    def append_messages(self, session_id: str, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """Store several messages, all or none; their ids. Keys as in :meth:`append_message`."""
         return self._run(plans.append_messages(session_id, messages))
 
@@ -300,6 +314,17 @@ class SessionDB(BlockingStore):
         """How many sessions there are, of one source or of all."""
         return self._run(plans.session_count(source))
 
+    def batch(self) -> Batch:
+        """A context manager that collects writes and sends them as one request, all or none.
+
+        It has the writes of this class, which return their place in ``results``. At the end of
+        the block they are stored as one unit; then ``results`` holds what each of them returns.
+        The error of one that fails names it. A block that ends with an exception, and an empty
+        one, send nothing.
+        """
+        self._check_open()
+        return Batch(self)
+
     # --- search, lists, export -------------------------------------------------------------
 
     def search_messages(
@@ -320,9 +345,7 @@ class SessionDB(BlockingStore):
         message after in the same session.
         """
         return self._run(
-            plans.search_messages(
-                query, source_filter, exclude_sources, role_filter, limit, offset
-            )
+            plans.search_messages(query, source_filter, exclude_sources, role_filter, limit, offset)
         )
 
     def search_sessions(
@@ -351,6 +374,10 @@ class SessionDB(BlockingStore):
 
     def iter_export(self, source: str | None = None) -> Iterator[Dict]:
         """Every session with its ``messages``, one by one, in bounded memory."""
+        self._check_open()
+        return self._exported(source)
+
+    def _exported(self, source: str | None) -> Iterator[Dict]:
         after: tuple[float, str] | None = None
         while page := self._run(plans.export_page(source, after)):
             for each in page:
@@ -374,35 +401,3 @@ class SessionDB(BlockingStore):
         The arguments are those of an :class:`~sessiond_client.OutcomeUnknown`'s ``data``.
         """
         return self._run(plans.request_status(client_id, seq))
-
-
-def _fields(
-    role: str,
-    content: Any,
-    tool_name: str | None,
-    tool_calls: Any,
-    tool_call_id: str | None,
-    token_count: int | None,
-    finish_reason: str | None,
-    reasoning: str | None,
-    reasoning_details: Any,
-    codex_reasoning_items: Any,
-    timestamp: float | None,
-    message_key: str | None,
-) -> Dict:
-    return {
-        "role": role,
-        "content": content,
-        "tool_name": tool_name,
-        "tool_calls": tool_calls,
-        "tool_call_id": tool_call_id,
-        "token_count": token_count,
-        "finish_reason": finish_reason,
-        "reasoning": reasoning,
-        "reasoning_details": reasoning_details,
-        "codex_reasoning_items": codex_reasoning_items,
-        "timestamp": timestamp,
-        "message_key": message_key,
-    }
-
-

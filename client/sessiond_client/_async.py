@@ -1,0 +1,407 @@
+"""``AsyncSessionDB``: the asyncio client.
+
+Generated from ``_sync.py`` by ``client/generate_async.py``: change it there.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from sessiond_client import _requests as plans
+from sessiond_client._asyncio import AsyncStore, WriteFuture
+from sessiond_client._batch import AsyncBatch
+from sessiond_protocol.titles import MAX_TITLE_LENGTH, sanitize_title
+
+Dict = dict[str, Any]
+
+
+class AsyncSessionDB(AsyncStore):
+    """An agent's conversations, stored by the daemon that owns the database file.
+
+    ``db_path``: the database; by default ``SESSIOND_DATABASE``, else ``state.db`` in
+    ``HERMES_HOME``, else ``~/.hermes/state.db``. ``pool_size``, ``batch_size``,
+    ``batch_wait_ms`` and ``enable_batching`` are settings for a daemon that this object starts.
+    ``socket``: where the daemon listens, if not at the usual place. ``reads``: ``direct`` reads
+    the file itself, ``daemon`` asks the daemon, ``auto`` does what works. ``timeout``: seconds
+    a call may take, at most 1800.
+
+    An answered write is on disk. Objects for one database in one process share a connection;
+    any number of tasks may use one object, on one event loop. Usable with ``async with``.
+
+    A call that is cancelled before it was sent is never sent. A write that was sent may
+    still be applied: its ``CancelledError`` then has the attribute ``data`` with the
+    arguments of :meth:`request_status`.
+    """
+
+    MAX_TITLE_LENGTH = MAX_TITLE_LENGTH
+
+    # --- sessions --------------------------------------------------------------------------
+
+    async def create_session(
+        self,
+        session_id: str,
+        source: str,
+        model: str | None = None,
+        model_config: Mapping[str, Any] | None = None,
+        system_prompt: str | None = None,
+        user_id: str | None = None,
+        parent_session_id: str | None = None,
+    ) -> str:
+        """Insert a session and return its id.
+
+        On an existing id this fills columns that are still unset and changes nothing else; a
+        stored source ``unknown`` counts as unset. ``model_config`` is stored as JSON. Raises
+        ``sqlite3.IntegrityError`` if the parent does not exist.
+        """
+        return await self._run(
+            plans.create_session(
+                session_id, source, model, model_config, system_prompt, user_id, parent_session_id
+            )
+        )
+
+    async def ensure_session(
+        self, session_id: str, source: str = "unknown", model: str | None = None
+    ) -> None:
+        """Make sure that a session exists; never change an existing one."""
+        return await self._run(plans.ensure_session(session_id, source, model))
+
+    async def end_session(self, session_id: str, end_reason: str) -> None:
+        """End a session that has not ended yet. The first reason stays until it is reopened."""
+        return await self._run(plans.end_session(session_id, end_reason))
+
+    async def reopen_session(self, session_id: str) -> None:
+        """Clear a session's end."""
+        return await self._run(plans.reopen_session(session_id))
+
+    async def update_system_prompt(self, session_id: str, system_prompt: str) -> None:
+        """Store the assembled system prompt."""
+        return await self._run(plans.update_system_prompt(session_id, system_prompt))
+
+    async def get_session(self, session_id: str) -> Dict | None:
+        """All columns of a session, or None."""
+        return await self._run(plans.get_session(session_id))
+
+    async def resolve_session_id(self, session_id_or_prefix: str) -> str | None:
+        """The full id for an id, or for a prefix that only one session has; else None."""
+        return await self._run(plans.resolve_session_id(session_id_or_prefix))
+
+    async def delete_session(self, session_id: str) -> bool:
+        """Delete a session and its messages; True if it existed. Children become orphans."""
+        return await self._run(plans.delete_session(session_id))
+
+    async def prune_sessions(self, older_than_days: float = 90, source: str | None = None) -> int:
+        """Delete ended sessions that started longer ago than this; how many were deleted.
+
+        Done in slices, so that other clients' writes go on in between.
+        """
+        return await self._run(plans.prune_sessions(older_than_days, source))
+
+    # --- tokens ----------------------------------------------------------------------------
+
+    async def update_token_counts(
+        self,
+        session_id: str,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        model: str | None = None,
+        cache_read_tokens: int = 0,
+        cache_write_tokens: int = 0,
+        reasoning_tokens: int = 0,
+        estimated_cost_usd: float | None = None,
+        actual_cost_usd: float | None = None,
+        cost_status: str | None = None,
+        cost_source: str | None = None,
+        pricing_version: str | None = None,
+        billing_provider: str | None = None,
+        billing_base_url: str | None = None,
+        billing_mode: str | None = None,
+        absolute: bool = False,
+        *,
+        wait: bool = True,
+    ) -> None:
+        """Add to a session's token counters and costs, or set them with ``absolute``.
+
+        A session that does not exist is created. Costs are US dollars; one that is None is
+        kept. ``cost_*`` and ``pricing_version`` overwrite when given; ``billing_*`` and
+        ``model`` are filled in only while unset.
+
+        With ``wait=False`` this returns at once. What is added to one session is sent as one
+        request, after 50 ms or before this object reads, flushes or closes, or writes to the
+        session in any other way. A failure is raised by the next call, or by :meth:`flush`.
+        """
+        counts = {
+            "input_tokens": input_tokens,
+            "output_tokens": output_tokens,
+            "model": model,
+            "cache_read_tokens": cache_read_tokens,
+            "cache_write_tokens": cache_write_tokens,
+            "reasoning_tokens": reasoning_tokens,
+            "estimated_cost_usd": estimated_cost_usd,
+            "actual_cost_usd": actual_cost_usd,
+            "cost_status": cost_status,
+            "cost_source": cost_source,
+            "pricing_version": pricing_version,
+            "billing_provider": billing_provider,
+            "billing_base_url": billing_base_url,
+            "billing_mode": billing_mode,
+        }
+        if not wait:
+            return await self._count(plans.token_request(session_id, counts, absolute))
+        return await self._run(plans.update_token_counts(session_id, counts, absolute))
+
+    async def set_token_counts(
+        self,
+        session_id: str,
+        input_tokens: int = 0,
+        output_tokens: int = 0,
+        model: str | None = None,
+        cache_read_tokens: int = 0,
+        cache_write_tokens: int = 0,
+        reasoning_tokens: int = 0,
+        estimated_cost_usd: float | None = None,
+        actual_cost_usd: float | None = None,
+        cost_status: str | None = None,
+        cost_source: str | None = None,
+        pricing_version: str | None = None,
+        billing_provider: str | None = None,
+        billing_base_url: str | None = None,
+        billing_mode: str | None = None,
+        absolute: bool = True,
+        *,
+        wait: bool = True,
+    ) -> None:
+        """Set a session's token counters: ``update_token_counts`` with ``absolute=True``."""
+        return await self.update_token_counts(
+            session_id,
+            input_tokens,
+            output_tokens,
+            model,
+            cache_read_tokens,
+            cache_write_tokens,
+            reasoning_tokens,
+            estimated_cost_usd,
+            actual_cost_usd,
+            cost_status,
+            cost_source,
+            pricing_version,
+            billing_provider,
+            billing_base_url,
+            billing_mode,
+            absolute,
+            wait=wait,
+        )
+
+    # --- titles ----------------------------------------------------------------------------
+
+    @staticmethod
+    def sanitize_title(title: str | None) -> str | None:
+        """A title without control and invisible characters, its whitespace collapsed.
+
+        None for a blank one; ``ValueError`` if more than 100 characters are left.
+        """
+        return sanitize_title(title)
+
+    async def set_session_title(self, session_id: str, title: str | None) -> bool:
+        """Set a cleaned title, None clears it; True if the session exists.
+
+        Raises ``ValueError`` naming the session that already has this title.
+        """
+        return await self._run(plans.set_session_title(session_id, title))
+
+    async def get_session_title(self, session_id: str) -> str | None:
+        """A session's title, or None."""
+        return await self._run(plans.get_session_title(session_id))
+
+    async def get_session_by_title(self, title: str) -> Dict | None:
+        """The session with exactly this title, or None."""
+        return await self._run(plans.get_session_by_title(title))
+
+    async def resolve_session_by_title(self, title: str) -> str | None:
+        """The highest numbered continuation ``title #N``, else the exact match, else None."""
+        return await self._run(plans.resolve_session_by_title(title))
+
+    async def get_next_title_in_lineage(self, base_title: str) -> str:
+        """The next free ``title #N`` of a lineage; the base itself if nobody has it yet."""
+        return await self._run(plans.get_next_title_in_lineage(base_title))
+
+    # --- messages --------------------------------------------------------------------------
+
+    async def append_message(
+        self,
+        session_id: str,
+        role: str,
+        content: Any = None,
+        tool_name: str | None = None,
+        tool_calls: Any = None,
+        tool_call_id: str | None = None,
+        token_count: int | None = None,
+        finish_reason: str | None = None,
+        reasoning: str | None = None,
+        reasoning_details: Any = None,
+        codex_reasoning_items: Any = None,
+        timestamp: float | None = None,
+        *,
+        message_key: str | None = None,
+    ) -> int:
+        """Store one message and return its id, once it is on disk.
+
+        ``content`` is text, None, or structured content (a list of parts, a dict), which comes
+        back as it is. ``timestamp`` is Unix seconds, now by default. A second append with the
+        same ``message_key`` in the same session stores nothing and returns the first one's id.
+        Raises ``sqlite3.IntegrityError`` if the session does not exist.
+        """
+        fields = plans.message_fields(
+            role, content, tool_name, tool_calls, tool_call_id, token_count, finish_reason,
+            reasoning, reasoning_details, codex_reasoning_items, timestamp, message_key,
+        )  # fmt: skip
+        return await self._run(plans.append_message(session_id, fields))
+
+    def append_message_nowait(
+        self,
+        session_id: str,
+        role: str,
+        content: Any = None,
+        tool_name: str | None = None,
+        tool_calls: Any = None,
+        tool_call_id: str | None = None,
+        token_count: int | None = None,
+        finish_reason: str | None = None,
+        reasoning: str | None = None,
+        reasoning_details: Any = None,
+        codex_reasoning_items: Any = None,
+        timestamp: float | None = None,
+        *,
+        message_key: str | None = None,
+    ) -> WriteFuture[int]:
+        """Like :meth:`append_message`, but returns at once with a future of the id.
+
+        Many may be on their way; they are stored in the order of the calls. The errors of
+        :meth:`append_message` are the future's, except for arguments that cannot be stored.
+        """
+        fields = plans.message_fields(
+            role, content, tool_name, tool_calls, tool_call_id, token_count, finish_reason,
+            reasoning, reasoning_details, codex_reasoning_items, timestamp, message_key,
+        )  # fmt: skip
+        return self._later(plans.append_request(session_id, fields))
+
+    async def append_messages(
+        self, session_id: str, messages: Sequence[Mapping[str, Any]]
+    ) -> list[int]:
+        """Store several messages, all or none; their ids. Keys as in :meth:`append_message`."""
+        return await self._run(plans.append_messages(session_id, messages))
+
+    async def replace_messages(self, session_id: str, messages: Sequence[Mapping[str, Any]]) -> int:
+        """Put these messages in the place of a session's transcript; how many were stored.
+
+        A failure leaves the old transcript as it was.
+        """
+        return await self._run(plans.replace_messages(session_id, messages))
+
+    async def get_messages(
+        self, session_id: str, limit: int | None = None, offset: int = 0
+    ) -> list[Dict]:
+        """A session's messages in the order they were stored, all columns, JSON decoded."""
+        return await self._run(plans.get_messages(session_id, limit, offset))
+
+    async def get_messages_as_conversation(self, session_id: str) -> list[Dict]:
+        """A session's messages as chat dicts: ``role``, ``content`` and what is not empty."""
+        return await self._run(plans.get_messages_as_conversation(session_id))
+
+    async def clear_messages(self, session_id: str) -> None:
+        """Delete a session's messages and zero its counters."""
+        return await self._run(plans.clear_messages(session_id))
+
+    async def message_count(self, session_id: str | None = None) -> int:
+        """How many messages a session has, or all sessions together."""
+        return await self._run(plans.message_count(session_id))
+
+    async def session_count(self, source: str | None = None) -> int:
+        """How many sessions there are, of one source or of all."""
+        return await self._run(plans.session_count(source))
+
+    def batch(self) -> AsyncBatch:
+        """A context manager that collects writes and sends them as one request, all or none.
+
+        It has the writes of this class, which return their place in ``results``. At the end of
+        the block they are stored as one unit; then ``results`` holds what each of them returns.
+        The error of one that fails names it. A block that ends with an exception, and an empty
+        one, send nothing.
+        """
+        self._check_open()
+        return AsyncBatch(self)
+
+    # --- search, lists, export -------------------------------------------------------------
+
+    async def search_messages(
+        self,
+        query: str,
+        source_filter: Sequence[str] | None = None,
+        exclude_sources: Sequence[str] | None = None,
+        role_filter: Sequence[str] | None = None,
+        limit: int = 20,
+        offset: int = 0,
+    ) -> list[Dict]:
+        """Messages that match, best first.
+
+        Words must all match; ``"a phrase"``, ``OR``, ``NOT``, ``AND`` and ``prefix*`` work, and
+        everything else is literal text. Each hit has ``id, session_id, role, snippet,
+        timestamp, tool_name, source, model, session_started, context``; ``>>>`` and ``<<<``
+        mark matches in ``snippet``; ``context`` is the message before, the match and the
+        message after in the same session.
+        """
+        return await self._run(
+            plans.search_messages(query, source_filter, exclude_sources, role_filter, limit, offset)
+        )
+
+    async def search_sessions(
+        self, source: str | None = None, limit: int = 20, offset: int = 0
+    ) -> list[Dict]:
+        """Sessions, newest first."""
+        return await self._run(plans.search_sessions(source, limit, offset))
+
+    async def list_sessions_rich(
+        self,
+        source: str | None = None,
+        exclude_sources: Sequence[str] | None = None,
+        limit: int = 20,
+        offset: int = 0,
+    ) -> list[Dict]:
+        """Sessions, newest first, each with ``preview`` and ``last_active``."""
+        return await self._run(plans.list_sessions_rich(source, exclude_sources, limit, offset))
+
+    async def export_session(self, session_id: str) -> Dict | None:
+        """A session with its ``messages``, or None."""
+        return await self._run(plans.export_session(session_id))
+
+    async def export_all(self, source: str | None = None) -> list[Dict]:
+        """Every session with its ``messages``."""
+        return await self._run(plans.export_all(source))
+
+    def iter_export(self, source: str | None = None) -> AsyncIterator[Dict]:
+        """Every session with its ``messages``, one by one, in bounded memory."""
+        self._check_open()
+        return self._exported(source)
+
+    async def _exported(self, source: str | None) -> AsyncIterator[Dict]:
+        after: tuple[float, str] | None = None
+        while page := await self._run(plans.export_page(source, after)):
+            for each in page:
+                each["messages"] = await self._run(plans.get_messages(each["id"], None, 0))
+                yield each
+            after = plans.page_key(page)
+
+    # --- the daemon ------------------------------------------------------------------------
+
+    async def get_stats(self) -> Dict:
+        """The daemon's counters and states."""
+        return await self._run(plans.get_stats())
+
+    async def get_change_counter(self) -> Any:
+        """A value that differs after any commit of the daemon."""
+        return await self._run(plans.get_change_counter())
+
+    async def request_status(self, client_id: bytes, seq: int) -> str:
+        """What became of a write: ``applied``, ``failed``, ``not_applied`` or ``unknown``.
+
+        The arguments are those of an :class:`~sessiond_client.OutcomeUnknown`'s ``data``.
+        """
+        return await self._run(plans.request_status(client_id, seq))
