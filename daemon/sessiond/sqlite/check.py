@@ -6,6 +6,7 @@ content, in a temporary table, and the two are compared term by term. Meant for 
 database, where it disturbs nobody; it runs on any connection and changes nothing in the file.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from typing import Any, Final
@@ -30,6 +31,7 @@ class Kind(StrEnum):
 
     FILE = "file"
     FOREIGN_KEY = "foreign key"
+    OTHER_INDEX = "another program's index"
     COUNTER = "counter"
     INDEX = "index"
     PAIRS = "pairs"
@@ -40,7 +42,7 @@ class Kind(StrEnum):
 
 
 # What is made of other data, and can therefore be made again.
-DERIVED: Final = frozenset(Kind) - {Kind.FILE, Kind.FOREIGN_KEY}
+DERIVED: Final = frozenset(Kind) - {Kind.FILE, Kind.FOREIGN_KEY, Kind.OTHER_INDEX}
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -107,10 +109,12 @@ def _check_file(connection: apsw.Connection, _v: Verdict, report: Report, _beat:
 
 
 def _kind_of(text: str) -> Kind:
-    for index, kind in (("messages_fts", Kind.INDEX), ("sessiond_cjk_fts", Kind.PAIR_INDEX)):
-        if index in text and "inverted index" in text:
-            return kind
-    return Kind.FILE
+    if "fts5" not in text.lower():
+        return Kind.FILE
+    names = set(re.findall(r"\w+", text))
+    if "messages_fts" in names:
+        return Kind.INDEX
+    return Kind.PAIR_INDEX if "sessiond_cjk_fts" in names else Kind.OTHER_INDEX
 
 
 def _check_foreign_keys(
