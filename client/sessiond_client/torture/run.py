@@ -1,0 +1,246 @@
+"""Carrying out a plan: the daemon and the writers run, and are met by what was planned."""
+
+import asyncio
+import contextlib
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from sessiond_client.torture.client import Orders
+from sessiond_client.torture.disk import Disk
+from sessiond_client.torture.plan import Fault, Kind, Plan
+from sessiond_client.torture.processes import SESSIOND, ClientProcess, DaemonProcess
+from sessiond_client.torture.proxy import Proxy
+
+READY_SECONDS: Final = 30.0
+GRACE: Final = 10.0
+# After the disk had no room the daemon may have left, or refused to start, for this long.
+DISK_SHADOW: Final = 3.0
+CUT_PATIENCE: Final = 1.0
+
+_OF_DAEMON: Final = frozenset(
+    {Kind.KILL_DAEMON, Kind.PAUSE_DAEMON, Kind.RESTART_DAEMON, Kind.FILL_DISK, Kind.HOLD_LOCK}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Where a run takes place. ``folder`` takes sockets, logs and journals.
+
+    ``command`` starts the program under torture, ``options`` are further ones of its ``serve``.
+    ``timeout``: seconds that each call of a writer may take.
+    """
+
+    database: Path
+    folder: Path
+    disk: Disk
+    command: Sequence[str] = SESSIOND
+    options: Sequence[str] = ()
+    timeout: float = 30.0
+
+
+@dataclass(slots=True)
+class Course:
+    """What happened: faults by kind, exits of the daemon for want of room, and what is wrong."""
+
+    faults: Counter[Kind] = field(default_factory=Counter)
+    starts: int = 0
+    left_for_room: int = 0
+    lives: list[int] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+class Run:
+    """One run of a plan. ``told`` gets each fault as it is injected."""
+
+    def __init__(self, plan: Plan, scene: Scene, told: Callable[[Fault], None]) -> None:
+        self._plan = plan
+        self._scene = scene
+        self._told = told
+        folder = scene.folder
+        self._daemon = DaemonProcess(
+            scene.command, scene.options, scene.database, folder / "daemon.sock",
+            folder / "daemon.log",
+        )  # fmt: skip
+        # Every third client talks to the daemon itself, as programs do.
+        self._proxies = {
+            number: Proxy(folder / f"client-{number}.sock", self._daemon.socket)
+            for number in range(plan.clients)
+            if number % 3 != 2
+        }
+        self._clients = [self._client(number) for number in range(plan.clients)]
+        self._course = Course()
+        self._lifecycle = asyncio.Lock()  # who ends the daemon also starts it again
+        self._room_back = float("-inf")
+        self._began = 0.0
+
+    def _client(self, number: int) -> ClientProcess:
+        scene, proxy = self._scene, self._proxies.get(number)
+        orders = Orders(
+            database=str(scene.database),
+            socket=str(proxy.path if proxy else self._daemon.socket),
+            folder=str(scene.folder),
+            client=number,
+            life=0,
+            seed=self._plan.seed,
+            timeout=scene.timeout,
+            reads="daemon" if number % 2 else "auto",
+        )
+        return ClientProcess(orders, scene.folder / f"client-{number}.log")
+
+    async def carry_out(self) -> Course:
+        """Everything from the first start to the last client's end; the daemon still serves."""
+        await self._daemon.start()
+        if not await self._daemon.ready(READY_SECONDS):
+            self._wrong(f"the daemon did not start, see {self._daemon.log}")
+            await self._daemon.kill()
+            return self._course
+        for proxy in self._proxies.values():
+            await proxy.start()
+        for client in self._clients:
+            await client.start()
+        self._began = time.monotonic()
+        watch = asyncio.create_task(self._watch())
+        faults = self._plan.faults
+        await asyncio.gather(
+            self._line([fault for fault in faults if fault.kind in _OF_DAEMON]),
+            self._line([fault for fault in faults if fault.kind not in _OF_DAEMON]),
+        )
+        await self._sleep_until(self._plan.seconds)
+        await self._finish()
+        watch.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watch
+        return self._course
+
+    async def _finish(self) -> None:
+        """Nothing disturbs any more: everybody must come to an end."""
+        if not await self._daemon.ready(READY_SECONDS):
+            self._wrong("the daemon does not serve although nothing disturbs it any more")
+        patience = self._scene.timeout + GRACE
+        ends = await asyncio.gather(*(client.finish(patience) for client in self._clients))
+        for wrong in filter(None, ends):
+            self._wrong(wrong)
+        course = self._course
+        course.lives = [client.lives for client in self._clients]
+        course.faults[Kind.CUT] = sum(proxy.cuts for proxy in self._proxies.values())
+        course.seconds = time.monotonic() - self._began
+        for proxy in self._proxies.values():
+            await proxy.close()
+
+    async def stop_daemon(self) -> None:
+        """The daemon's last, orderly end."""
+        await self._stop_daemon()
+        self._course.starts = self._daemon.starts
+
+    async def _stop_daemon(self) -> None:
+        if self._daemon.status is not None:
+            return  # it has left by itself: that is the watch's to judge
+        wrong = await self._daemon.stop()
+        if wrong is not None:
+            self._wrong(wrong)
+
+    def _wrong(self, what: str) -> None:
+        self._course.violations.append(what)
+
+    # --- faults ----------------------------------------------------------------------------
+
+    async def _sleep_until(self, at: float) -> None:
+        await asyncio.sleep(max(0.0, self._began + at - time.monotonic()))
+
+    async def _line(self, faults: Sequence[Fault]) -> None:
+        """One fault after the other; a slow machine may be late, but does not run over."""
+        for fault in faults:
+            await self._sleep_until(fault.at)
+            if time.monotonic() - self._began > self._plan.seconds:
+                return
+            self._told(fault)
+            if fault.kind is not Kind.CUT:
+                self._course.faults[fault.kind] += 1
+            await self._inject(fault)
+
+    async def _inject(self, fault: Fault) -> None:
+        if fault.kind in (Kind.KILL_DAEMON, Kind.RESTART_DAEMON):
+            async with self._lifecycle:
+                if fault.kind is Kind.KILL_DAEMON:
+                    await self._daemon.kill()
+                else:
+                    await self._stop_daemon()
+                await self._start_again(fault.seconds)
+        elif fault.kind is Kind.PAUSE_DAEMON:
+            await self._pause(self._daemon, fault.seconds)
+        elif fault.kind is Kind.FILL_DISK:
+            await self._fill_disk(fault.seconds)
+        elif fault.kind is Kind.HOLD_LOCK:
+            await asyncio.to_thread(self._hold_lock, fault.seconds)
+        else:
+            await self._meet_client(fault)
+
+    async def _start_again(self, after: float) -> None:
+        await asyncio.sleep(after)
+        await self._daemon.start()
+        await self._daemon.ready(READY_SECONDS)
+
+    async def _pause(self, process: DaemonProcess | ClientProcess, seconds: float) -> None:
+        process.signal(signal.SIGSTOP)
+        await asyncio.sleep(seconds)
+        process.signal(signal.SIGCONT)
+
+    async def _fill_disk(self, seconds: float) -> None:
+        starved = self._daemon.pid
+        self._room_back = float("inf")
+        self._scene.disk.starve(starved)
+        await asyncio.sleep(seconds)
+        self._scene.disk.relieve(starved)
+        self._room_back = time.monotonic()
+
+    def _hold_lock(self, seconds: float) -> None:
+        """Be another program that takes its time inside a transaction."""
+        other = sqlite3.connect(self._scene.database, timeout=5.0, isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            time.sleep(seconds)
+            other.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            pass  # the daemon's own transactions kept it out, or it has just been replaced
+        finally:
+            other.close()
+
+    async def _meet_client(self, fault: Fault) -> None:
+        assert fault.client is not None
+        client = self._clients[fault.client]
+        if fault.kind is Kind.PAUSE_CLIENT:
+            await self._pause(client, fault.seconds)
+        elif fault.kind is Kind.KILL_CLIENT:
+            if client.status is not None:
+                self._wrong(f"client {fault.client} ended by itself with status {client.status}")
+            await client.kill()
+            await asyncio.sleep(fault.seconds)
+            await client.start()
+        else:
+            proxy = self._proxies.get(fault.client) or self._proxies[0]
+            done = proxy.cut(fault.share, fault.answers)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(done.wait(), CUT_PATIENCE)
+
+    # --- what was not planned --------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        """Start the daemon again when it left by itself; only want of room excuses it."""
+        while True:
+            await asyncio.sleep(0.02)
+            async with self._lifecycle:
+                status = self._daemon.status
+                if status is None:
+                    continue
+                if time.monotonic() - self._room_back < DISK_SHADOW and status > 0:
+                    self._course.left_for_room += 1
+                else:
+                    self._wrong(f"the daemon left by itself with status {status}")
+                await self._start_again(0.05)
