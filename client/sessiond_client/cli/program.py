@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, str]] = {
     "prune": "prune",
     "stats": "stats",
     "config": "config",
+    "torture": "torture",
 }
 
 # What people type who have other tools in their fingers.
