@@ -9,7 +9,7 @@ Frames are found with ``Unpacker.skip()``, which builds nothing: a small frame c
 gigabytes of empty arrays, and only the typed decoding of a slice is safe against that.
 """
 
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgpack
 import msgspec
@@ -31,6 +31,12 @@ class FrameError(Exception):
     """
 
 
+# What a column holds. Beyond it a number could be read, but never stored.
+_MAX_NUMBER: Final = 2**63 - 1
+Number = Annotated[int, msgspec.Meta(ge=1, le=_MAX_NUMBER)]
+Seconds = Annotated[float, msgspec.Meta(ge=0)]  # this excludes NaN, too
+
+
 class Place(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """Where a request stands, the second element of ``params``.
 
@@ -40,10 +46,10 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     the request's identity: they may differ when the same request is sent again.
     """
 
-    seq: int | None = None
-    floor: int | None = None
-    after: int | None = None
-    ttl: float | None = None
+    seq: Number | None = None
+    floor: Number | None = None
+    after: Number | None = None
+    ttl: Seconds | None = None
 
 
 class RequestFrame(msgspec.Struct, frozen=True, array_like=True):
@@ -98,7 +104,7 @@ def decode_frame(data: bytes) -> Frame:
             return _decode_response(data)
         if head == _NOTIFICATION_HEAD:
             return _decode_notification(data)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise FrameError(f"not a MessagePack-RPC message: {error}") from error
     raise FrameError(
         "not a MessagePack-RPC message: expected [0, msgid, method, params], "
