@@ -1,5 +1,18 @@
 """Fixtures of the tests that talk to a daemon."""
 
-from tests.support.daemon import daemon, own_daemon, pytest_runtest_makereport
+from collections.abc import Iterator
+
+import pytest
+
+from sessiond_client import SessionDB
+from tests.support.clients import KINDS, client
+from tests.support.daemon import Daemon, daemon, own_daemon, pytest_runtest_makereport
 
 __all__ = ["daemon", "own_daemon", "pytest_runtest_makereport"]
+
+
+@pytest.fixture(params=KINDS)
+def db(request: pytest.FixtureRequest, daemon: Daemon) -> Iterator[SessionDB]:
+    """A client of every kind in turn, with the blocking client's face."""
+    with client(request.param, daemon.arguments) as made:
+        yield made
