@@ -76,10 +76,11 @@ class Program(click.Group):
 
 def suggestion(name: str) -> str:
     """``, did you mean 'list'?`` for a mistyped command; empty if nothing is close."""
-    other = _OTHER_NAMES.get(name.lower())
-    close = difflib.get_close_matches(name.lower(), COMMANDS, 1, 0.5)
-    meant = other if other in COMMANDS else close[0] if close else None
-    return f", did you mean {meant!r}?" if meant else ""
+    wanted = name.lower()
+    meant = [_OTHER_NAMES[wanted]] if _OTHER_NAMES.get(wanted) in COMMANDS else []
+    meant = meant or difflib.get_close_matches(wanted, COMMANDS, 2, 0.8)
+    meant = meant or difflib.get_close_matches(wanted, COMMANDS, 1, 0.5)
+    return f", did you mean {' or '.join(map(repr, meant))}?" if meant else ""
 
 
 def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
@@ -112,6 +113,8 @@ def program() -> None:
       sessionctl list --source telegram
       sessionctl show 20251121_06
       sessionctl search '"good morning" NOT tea*'
+
+    Completion: eval "$(_SESSIONCTL_COMPLETE=bash_source sessionctl)", likewise for zsh and fish.
     """
 
 

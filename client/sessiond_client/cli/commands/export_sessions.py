@@ -1,7 +1,6 @@
 """``sessionctl export``."""
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Iterator
@@ -18,9 +17,10 @@ from sessiond_client.cli.connect import ask, opened
 from sessiond_client.cli.options import Asked, pass_asked, place_options, yes_option
 from sessiond_client.cli.progress import Progress
 from sessiond_client.cli.sessions import find_session
-from sessiond_client.gateway import legacy, transcripts
-from sessiond_client.gateway.entry import SessionEntry
-from sessiond_protocol.requests.route import RouteList
+from sessiond_client.gateway.legacy import mirror_lock, write_mirror
+from sessiond_client.gateway.placing import entry_of
+from sessiond_client.gateway.transcripts import transcript_path
+from sessiond_protocol.requests.route import Route, RouteList
 
 Row = dict[str, Any]
 
@@ -46,10 +46,10 @@ def command(
     directory: str | None,
     yes: bool,
 ) -> None:
-    """Print sessions with their messages as JSON Lines, one session a line.
+    """Print sessions and their messages as JSON Lines.
 
-    All sessions, or those that are named by id, the beginning of one, or title. What import
-    reads is what this prints.
+    One session a line, as import reads it: all sessions, or those that are named by id, the
+    beginning of one, or title.
 
     \b
     Examples:
@@ -133,16 +133,18 @@ def write_directory(
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     for session in sessions:
         try:
-            path = transcripts.transcript_path(directory, str(session["id"]))
+            path = transcript_path(directory, str(session["id"]))
         except ValueError as error:
             click.echo(f"sessionctl: left out: {error}", err=True)
             continue
-        transcripts.rewrite_messages(path, map(chat_line, session["messages"]))
+        with written_aside(path) as stream:
+            for message in session["messages"]:
+                stream.write(output.json_text(chat_line(message), stream) + "\n")
     if whole:
-        entries, unreadable = routes(db)
-        if entries or unreadable:
-            with legacy.mirror_lock(directory):
-                legacy.write_mirror(directory, entries, unreadable)
+        entries = {route.session_key: entry_of(route) for route in routes(db)}
+        if entries:
+            with mirror_lock(directory):
+                write_mirror(directory, entries)
 
 
 def chat_line(message: Row) -> Row:
@@ -162,30 +164,9 @@ def _iso(seconds: Any) -> Any:
         return seconds
 
 
-def routes(db: SessionDB) -> tuple[dict[str, SessionEntry], Row]:
-    """Every session key's entry; second, those that cannot be read, as they are stored."""
-    entries: dict[str, SessionEntry] = {}
-    unreadable: Row = {}
+def routes(db: SessionDB) -> Iterator[Route]:
+    """What every session key points at, in order of the key."""
     after = ""
     while page := ask(db, RouteList(after_key=after)):
-        for route in page:
-            record = {
-                **_object(route.entry),
-                "session_key": route.session_key,
-                "session_id": route.session_id,
-                "updated_at": route.updated_at,
-            }
-            try:
-                entries[route.session_key] = SessionEntry.from_dict(record)
-            except ValueError:
-                unreadable[route.session_key] = record
+        yield from page
         after = page[-1].session_key
-    return entries, unreadable
-
-
-def _object(text: str) -> Row:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}

@@ -1,11 +1,10 @@
 """``sessionctl import``."""
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
@@ -19,9 +18,8 @@ from sessiond_client.cli.options import Asked, json_option, pass_asked, place_op
 from sessiond_client.cli.progress import Progress
 from sessiond_client.gateway.entry import SessionEntry
 from sessiond_client.gateway.legacy import MIRROR_NAME, LegacyEntries, read_legacy
-from sessiond_protocol.requests.route import ImportedRoute, RouteImport
-
-ROUTES: Final = 200
+from sessiond_client.gateway.placing import imported
+from sessiond_protocol.requests.route import MAX_IMPORTED, RouteImport
 
 
 @click.command("import")
@@ -166,22 +164,8 @@ def import_directory(
 
 def import_routes(db: SessionDB, legacy: LegacyEntries) -> int:
     """Take over what session keys point at, where the database has no such key; how many."""
-    routes = [_route(entry) for entry in legacy.entries.values()]
+    routes = [imported(key, entry) for key, entry in legacy.entries.items()]
     taken = 0
-    for start in range(0, len(routes), ROUTES):
-        taken += len(ask(db, RouteImport(routes=routes[start : start + ROUTES])))
+    for start in range(0, len(routes), MAX_IMPORTED):
+        taken += len(ask(db, RouteImport(routes=routes[start : start + MAX_IMPORTED])))
     return taken
-
-
-def _route(entry: SessionEntry) -> ImportedRoute:
-    columns = incoming.of_entry(entry)
-    record = entry.to_record()
-    return ImportedRoute(
-        session_key=entry.session_key,
-        session_id=entry.session_id,
-        updated_at=record["updated_at"],
-        entry=json.dumps(record),
-        source=columns["source"] or "unknown",
-        user_id=columns["user_id"],
-        started_at=columns["started_at"],
-    )

@@ -1,0 +1,148 @@
+"""The command itself: what is suggested, how it ends, what every command has."""
+
+import os
+import subprocess
+import sys
+
+import click
+import pytest
+
+from sessiond_client.cli import program
+from sessiond_client.cli.program import COMMANDS, run, suggestion
+
+
+def command(name: str) -> click.Command:
+    found = program.program.get_command(click.Context(program.program), name)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("sttaus", "status"),
+        ("lst", "list"),
+        ("Show", "show"),
+        ("serach", "search"),
+        ("ls", "list"),
+        ("grep", "search"),
+        ("rm", "delete"),
+        ("exprot", "export"),
+        ("imprt", "import"),
+    ],
+)
+def test_a_mistyped_command_suggests_the_right_one(
+    typed: str, meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([typed]) == os.EX_USAGE
+    assert capsys.readouterr().err == (
+        f"sessionctl: no such command {typed!r}, did you mean {meant!r}?; try 'sessionctl --help'\n"
+    )
+
+
+def test_two_are_suggested_when_both_are_close() -> None:
+    assert suggestion("stauts") == ", did you mean 'stats' or 'status'?"
+
+
+def test_nothing_is_suggested_for_what_is_like_nothing() -> None:
+    assert suggestion("qqqq") == ""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_mistyped_option_suggests_the_right_one(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([name, "--databse", "x"]) == os.EX_USAGE
+    said = capsys.readouterr().err
+    assert "did you mean '--database'?" in said.lower()
+    assert said.endswith(f"; try 'sessionctl {name} --help'\n")
+    assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_examples(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([name, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "  Examples:\n" in text
+    assert f"sessionctl {name}" in text.split("Examples:")[1].split("Options:")[0]
+    assert max(map(len, text.splitlines())) <= 80
+    assert command(name).get_short_help_str(200) == command(name).get_short_help_str(70)
+
+
+def test_options_of_the_place_stand_before_or_after_the_command(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = run(["--database", "/nowhere/a", "list"]), capsys.readouterr().err
+    after = run(["--database", "/nowhere/b", "list", "--database", "/nowhere/a"])
+    assert before == (after, capsys.readouterr().err)
+    assert before[0] == os.EX_NOINPUT
+    assert before[1].startswith("sessionctl: there is no database /nowhere/a; ")
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ([], os.EX_USAGE),
+        (["--version"], 0),
+        (["list", "--limit", "-1"], os.EX_USAGE),
+        (["list", "--limit", "x"], os.EX_USAGE),
+        (["show"], os.EX_USAGE),
+        (["show", "a", "--raw", "--json"], os.EX_USAGE),
+        (["show", "a", "--last", "1", "--limit", "1"], os.EX_USAGE),
+        (["list", "--database", ":memory:"], os.EX_USAGE),
+        (["list", "--socket", "/" + "x" * 200], os.EX_USAGE),
+        (["list", "--timeout", "0"], os.EX_USAGE),
+        (["list", "--database", "/"], os.EX_NOINPUT),
+        (["import", "/nowhere/x"], os.EX_USAGE),
+        (["export", "--source", "a", "b"], os.EX_USAGE),
+        (["rename", "a"], os.EX_USAGE),
+        (["rename", "a", "b", "--clear"], os.EX_USAGE),
+        (["rename", "a", " "], os.EX_DATAERR),
+        (["rename", "a", "x" * 101], os.EX_DATAERR),
+        (["prune", "--older-than", "soon"], os.EX_USAGE),
+    ],
+)
+def test_exit_statuses_without_a_daemon(words: list[str], status: int) -> None:
+    assert run(words) == status
+
+
+def test_an_unexpected_error_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**_: object) -> None:
+        raise RuntimeError("no\nreason")
+
+    monkeypatch.setattr(command("list"), "callback", broken)
+    assert run(["list"]) == os.EX_SOFTWARE
+    said = capsys.readouterr().err
+    assert said == "sessionctl: RuntimeError: no reason (run with --debug for the traceback)\n"
+    assert run(["list", "--debug"]) == os.EX_SOFTWARE
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_an_interrupt_is_no_error_of_the_program(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command("list"), "callback", interrupted)
+    assert run(["list"]) == 130
+    assert capsys.readouterr().err.strip() == "sessionctl: interrupted"
+
+
+def test_help_waits_for_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from sessiond_client.cli.program import run\n"
+        "run(['--help'])\n"
+        "heavy = {'rich', 'asyncio', 'apsw', 'uvloop', 'sessiond', 'prometheus_client'}\n"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or None)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.returncode == 0
+    for name in COMMANDS:
+        assert f"\n  {name} " in done.stdout
