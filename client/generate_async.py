@@ -1,6 +1,6 @@
-"""Writes ``_async.py`` and ``_batch_calls.py`` from ``_sync.py``.
+"""Writes the asyncio classes from the blocking ones, and ``_batch_calls.py`` from ``_sync.py``.
 
-The blocking class is the only place where the public calls are written down. The asyncio class
+A blocking class is the only place where the public calls are written down. The asyncio class
 is the same text with ``async`` and ``await`` where they belong, and other bases; a batch has the
 writes, which collect instead of waiting. Run it as ``python client/generate_async.py``; with
 ``--check`` it changes nothing and fails if a file is not current.
@@ -9,11 +9,12 @@ writes, which collect instead of waiting. Run it as ``python client/generate_asy
 import ast
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 PACKAGE: Final = Path(__file__).parent / "sessiond_client"
+GATEWAY: Final = PACKAGE / "gateway"
 SOURCE: Final = PACKAGE / "_sync.py"
 
 # What waits in the base class.
@@ -25,14 +26,29 @@ NAMES: Final = {
     "Batch": "AsyncBatch",
     "Future": "WriteFuture",
     "Iterator": "AsyncIterator",
+    "SessionStore": "AsyncSessionStore",
+    "BlockingGateway": "AsyncGateway",
 }
 MODULES: Final = {
     "concurrent.futures": "sessiond_client._asyncio",
     "sessiond_client._blocking": "sessiond_client._asyncio",
+    "sessiond_client.gateway._blocking": "sessiond_client.gateway._asyncio",
 }
 
-# What the class says of itself and is different with asyncio.
-SENTENCES: Final = {
+
+class Twin(NamedTuple):
+    """A blocking module, its asyncio twin, and what the twin says of itself.
+
+    ``sentences``: what the class says of itself and is different with asyncio.
+    """
+
+    source: Path
+    target: Path
+    what: str
+    sentences: Mapping[str, str]
+
+
+CLIENT_SENTENCES: Final = {
     "any number of threads may use one object. Usable as a context manager.": (
         "any number of tasks may use one object, on one event loop. Usable with ``async with``.\n"
         "\n"
@@ -41,6 +57,27 @@ SENTENCES: Final = {
         "    arguments of :meth:`request_status`."
     ),
 }
+STORE_SENTENCES: Final = {
+    "Both are plain functions.": "Both may be coroutine functions.",
+    "Any number of threads may use one store. Usable as a context manager.": (
+        "Any number of tasks may use one store, on one event loop. Usable with\n    ``async with``."
+    ),
+}
+
+TWINS: Final = (
+    Twin(
+        SOURCE,
+        PACKAGE / "_async.py",
+        "``AsyncSessionDB``: the asyncio client.",
+        CLIENT_SENTENCES,
+    ),
+    Twin(
+        GATEWAY / "store.py",
+        GATEWAY / "async_store.py",
+        "``AsyncSessionStore``: the asyncio store.",
+        STORE_SENTENCES,
+    ),
+)
 
 # The writes that one atomic request may hold.
 WRITES: Final = (
@@ -59,26 +96,29 @@ WRITES: Final = (
     "clear_messages",
 )
 
-ORIGIN: Final = "Generated from ``_sync.py`` by ``client/generate_async.py``: change it there."
+ORIGIN: Final = "Generated from ``{}`` by ``client/generate_async.py``: change it there."
 
 
-def async_text(source: str) -> str:
-    """The module of the asyncio client."""
+def async_text(twin: Twin) -> str:
+    """The module of an asyncio class."""
+    source = twin.source.read_text(encoding="utf-8")
     tree = ast.parse(source)
     lines = source.splitlines(keepends=True)
     for line, column, old, new in sorted(_edits(tree), reverse=True):
         text = lines[line - 1]
         at = len(text.encode()[:column].decode())
         if not text.startswith(old, at):
-            raise ValueError(f"line {line} of {SOURCE.name} has no {old!r} at {column}: {text}")
+            raise ValueError(
+                f"line {line} of {twin.source.name} has no {old!r} at {column}: {text}"
+            )
         lines[line - 1] = text[:at] + new + text[at + len(old) :]
     text = "".join(lines)
-    for old, new in SENTENCES.items():
+    for old, new in twin.sentences.items():
         if text.count(old) != 1:
-            raise ValueError(f"{SOURCE.name} does not say once: {old}")
+            raise ValueError(f"{twin.source.name} does not say once: {old}")
         text = text.replace(old, new)
     body = text[text.index('"""\n', 3) + 4 :]
-    return _tidy(_heading("``AsyncSessionDB``: the asyncio client.") + body)
+    return _tidy(_heading(twin.what, twin.source) + body)
 
 
 def _edits(tree: ast.Module) -> Iterator[tuple[int, int, str, str]]:
@@ -139,7 +179,7 @@ def batch_text(source: str) -> str:
     body += [_collecting(methods[name]) for name in WRITES]
     batch = ast.ClassDef("BatchCalls", [ast.Name("Collection")], [], body, [])
     head = (
-        _heading("The writes that a batch collects.")
+        _heading("The writes that a batch collects.", SOURCE)
         + "from collections.abc import Mapping, Sequence\n"
         + "from typing import Any\n"
         + "from sessiond_client import _requests as plans\n"
@@ -170,8 +210,8 @@ def _collecting(method: ast.FunctionDef) -> ast.FunctionDef:
     return method
 
 
-def _heading(what: str) -> str:
-    return f'"""{what}\n\n{ORIGIN}\n"""\n'
+def _heading(what: str, source: Path) -> str:
+    return f'"""{what}\n\n{ORIGIN.format(source.name)}\n"""\n'
 
 
 def _tidy(text: str) -> str:
@@ -187,11 +227,8 @@ def _tidy(text: str) -> str:
 
 def generated() -> dict[Path, str]:
     """Every generated file and what it should hold."""
-    source = SOURCE.read_text(encoding="utf-8")
-    return {
-        PACKAGE / "_async.py": async_text(source),
-        PACKAGE / "_batch_calls.py": batch_text(source),
-    }
+    texts = {twin.target: async_text(twin) for twin in TWINS}
+    return {**texts, PACKAGE / "_batch_calls.py": batch_text(SOURCE.read_text(encoding="utf-8"))}
 
 
 def stale() -> list[Path]:

@@ -4,6 +4,8 @@ import json
 import logging
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -26,31 +28,54 @@ def transcript_path(directory: Path, session_id: str) -> Path:
     return directory / f"{session_id}.jsonl"
 
 
-def append_message(path: Path, message: Mapping[str, Any], *, durable: bool = False) -> None:
-    """Add a message at the end of a transcript, which is made if it is not there.
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One message of a transcript, by its number from 1 and its ``key``.
+
+    The key tells a line from every other one that its file has held: it is made of the line's
+    place and its bytes, so that two processes that meet the same line give it the same key.
+    """
+
+    number: int
+    key: str
+    message: dict[str, Any]
+
+
+def encoded(message: Mapping[str, Any]) -> bytes:
+    """A message as a line. Raises ``TypeError`` or ``ValueError`` for one that is not JSON."""
+    try:
+        text = json.dumps(message, ensure_ascii=False, allow_nan=False)
+        return text.encode() + b"\n"
+    except UnicodeEncodeError:
+        # A lone surrogate has no bytes in UTF-8, but an escape in JSON.
+        return json.dumps(message, allow_nan=False).encode() + b"\n"
+
+
+def append_line(path: Path, line: bytes, *, durable: bool = False) -> str:
+    """Add a line at the end of a transcript, which is made if it is not there; its key.
 
     ``durable`` waits until it is on disk. A line that another process left unfinished is
-    ended first, so that this message is not lost with it. Raises ``TypeError`` or
-    ``ValueError`` for a message that is not JSON, and then writes nothing.
+    ended first, so that this message is not lost with it.
     """
-    line = _line(message)
     with atomic_file.held(path) as descriptor:
-        size = os.fstat(descriptor).st_size
-        if size and os.pread(descriptor, 1, size - 1) != b"\n":
-            line = b"\n" + line
-        atomic_file.write_all(descriptor, line)
+        place = os.fstat(descriptor).st_size
+        data = line
+        if place and os.pread(descriptor, 1, place - 1) != b"\n":
+            place, data = place + 1, b"\n" + line
+        atomic_file.write_all(descriptor, data)
         if durable:
             os.fsync(descriptor)
+    return _key(place, line.rstrip(b"\n"))
 
 
-def rewrite_messages(path: Path, messages: Iterable[Mapping[str, Any]]) -> None:
+def rewrite_lines(path: Path, lines: Iterable[bytes]) -> None:
     """Replace a transcript, and wait until it is on disk; a failure leaves the old one."""
-    data = b"".join(map(_line, messages))
+    data = b"".join(lines)
     with atomic_file.held(path):
         atomic_file.replace_file(path, data)
 
 
-def read_messages(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[Line]:
     """The messages of a transcript in order; none if there is no such file.
 
     Lines that are not JSON objects are skipped, each with a warning that names the file and
@@ -60,21 +85,17 @@ def read_messages(path: Path) -> list[dict[str, Any]]:
         data = path.read_bytes()
     except FileNotFoundError:
         return []
-    messages: list[dict[str, Any]] = []
+    lines: list[Line] = []
+    place = 0
     for number, line in enumerate(data.split(b"\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            messages.append(_fields.json_object(line))
-        except ValueError as exc:
-            log.warning("%s: line %d cannot be read, skipped: %s", path, number, exc)
-    return messages
+        if line.strip():
+            try:
+                lines.append(Line(number, _key(place, line), _fields.json_object(line)))
+            except ValueError as exc:
+                log.warning("%s: line %d cannot be read, skipped: %s", path, number, exc)
+        place += len(line) + 1
+    return lines
 
 
-def _line(message: Mapping[str, Any]) -> bytes:
-    try:
-        text = json.dumps(message, ensure_ascii=False, allow_nan=False)
-        return text.encode() + b"\n"
-    except UnicodeEncodeError:
-        # A lone surrogate has no bytes in UTF-8, but an escape in JSON.
-        return json.dumps(message, allow_nan=False).encode() + b"\n"
+def _key(place: int, line: bytes) -> str:
+    return f"jsonl:{place}:{blake2b(line, digest_size=8).hexdigest()}"

@@ -5,6 +5,7 @@ from sessiond_client import gateway
 
 def test_the_public_names() -> None:
     assert sorted(gateway.__all__) == [
+        "AsyncSessionStore",
         "GatewayConfig",
         "HomeChannel",
         "Platform",
@@ -14,6 +15,7 @@ def test_the_public_names() -> None:
         "SessionEntry",
         "SessionResetPolicy",
         "SessionSource",
+        "SessionStore",
         "build_session_context",
         "build_session_context_prompt",
         "build_session_key",

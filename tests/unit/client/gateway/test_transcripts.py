@@ -10,11 +10,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessiond_client.gateway.transcripts import (
-    append_message,
-    read_messages,
-    rewrite_messages,
+    append_line,
+    encoded,
+    read_lines,
+    rewrite_lines,
     transcript_path,
 )
+
+
+def append_message(path: Path, message: dict[str, Any], *, durable: bool = False) -> str:
+    return append_line(path, encoded(message), durable=durable)
+
+
+def rewrite_messages(path: Path, messages: list[dict[str, Any]]) -> None:
+    rewrite_lines(path, map(encoded, messages))
+
+
+def read_messages(path: Path) -> list[dict[str, Any]]:
+    return [line.message for line in read_lines(path)]
+
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -84,6 +98,19 @@ def test_a_message_after_a_torn_one_is_not_torn_with_it(tmp_path: Path) -> None:
     append_message(path, {"n": 3})
     append_message(path, {"n": 4})
     assert path.read_bytes() == b'{"n": 1}\n{"n": 2, "con\n{"n": 3}\n{"n": 4}\n'
+
+
+def test_a_line_has_the_key_that_it_was_given_when_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "s.jsonl"
+    path.write_bytes(b'torn\n\n{"n": 1, "con')
+    keys = [append_message(path, {"n": n}) for n in (2, 2, 3)]
+    lines = read_lines(path)
+    assert [line.key for line in lines] == keys
+    assert len(set(keys)) == 3
+    assert [line.number for line in lines] == [4, 5, 6]
+    shorter = tmp_path / "t.jsonl"
+    rewrite_messages(shorter, [{"n": 2}, {"n": 3}])
+    assert not {line.key for line in read_lines(shorter)} & set(keys)
 
 
 @pytest.mark.parametrize(
