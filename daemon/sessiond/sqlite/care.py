@@ -22,6 +22,7 @@ log = logging.getLogger("sessiond.care")
 # While others are writing, long work gets a fifth of the time.
 _BUSY_SHARE: Final = 4
 _RETRY_SECONDS: Final = 10.0
+_MOST_DAMAGES: Final = 4  # one after the other, before taking a break
 
 
 class Care:
@@ -44,6 +45,7 @@ class Care:
         self._merging = merging
         self._not_before = 0.0
         self._failed_until = float("-inf")
+        self._damages = 0
         self._repair_after = float("-inf")
         self._foreign = access.foreign_commits
 
@@ -66,6 +68,7 @@ class Care:
             return False  # another program is at work
         except (apsw.Error, IndexDamaged, FileDamaged) as error:
             return self._failed(error)
+        self._damages = 0
         ended = self._clock()
         if more:
             self._not_before = ended + _BUSY_SHARE * (ended - started)
@@ -97,7 +100,9 @@ class Care:
         if isinstance(damage, IndexDamaged):
             log.warning("a search index is damaged: %s", damage)
             self.index_damaged(damage)
-            return True
+            self._damages += 1
+            if self._damages < _MOST_DAMAGES:
+                return True
         self._failed_until = self._clock() + _RETRY_SECONDS
         log.warning("housekeeping failed and is tried again later: %s", error)
         return False

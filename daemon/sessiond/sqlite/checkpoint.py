@@ -41,7 +41,8 @@ class CheckpointLimits(msgspec.Struct, frozen=True):
 class Checkpoints:
     """Decides when to checkpoint, and does it. Only the writer thread uses it.
 
-    ``holders`` names the processes that keep the log from being emptied, where that is known.
+    ``holders`` names who keeps the log from being emptied, where that is known; it is asked
+    once a minute while the log is pinned.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Checkpoints:
         connection: apsw.Connection,
         clock: Callable[[], float],
         limits: CheckpointLimits,
-        holders: Callable[[], Sequence[int]] = lambda: (),
+        holders: Callable[[], Sequence[object]] = lambda: (),
     ) -> None:
         self._connection = connection
         self._clock = clock
@@ -59,6 +60,7 @@ class Checkpoints:
         self.last = CheckpointResult()
         self.pages = 0  # in the log, as of the last commit or checkpoint
         self.pinned = False
+        self.pinned_by: tuple[str, ...] = ()
         self.failure: str | None = None
         self._tried_pages = 0
         self._tried_at = self._truncated_at = self._warned_at = float("-inf")
@@ -113,14 +115,17 @@ class Checkpoints:
 
     def _watch(self, now: float) -> None:
         self.pinned = self.bytes > self._limits.hard
-        if self.pinned and now - self._warned_at >= _WARN_SECONDS:
+        if not self.pinned:
+            self.pinned_by = ()
+        elif now - self._warned_at >= _WARN_SECONDS:
             self._warned_at = now
+            self.pinned_by = tuple(map(str, self._holders()))
             log.warning(
                 "log pinned: %d bytes of log cannot be emptied, the limit is %d; a reader holds"
-                " an old state (processes %s)",
+                " an old state (%s)",
                 self.bytes,
                 self._limits.hard,
-                ", ".join(map(str, self._holders())) or "unknown",
+                ", ".join(self.pinned_by) or "unknown which",
             )
 
     def _checkpoint(self, mode: str, milliseconds: int) -> None:

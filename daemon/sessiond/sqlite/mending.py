@@ -15,6 +15,7 @@ import msgspec
 from sessiond.sqlite.access import WriteAccess
 from sessiond.sqlite.ask import rows, value
 from sessiond.sqlite.cjk_index import add_pairs, drop_pairs, empty_pairs, pairs_of_bytes
+from sessiond.sqlite.damage import IndexDamaged
 from sessiond.sqlite.migrations import REBUILD_NEEDED
 from sessiond.sqlite.slices import HIGHEST, Pace, next_range
 from sessiond_protocol.content import text_hash
@@ -141,13 +142,14 @@ class Mending:
         self._next_pass = clock()
         self._looked = (-1, -1)
         self._highest = 0
+        self._given_up = False  # until the next start
         self.passes = 0
         self.mended = 0
 
     def step(self) -> bool:
         """One slice, if there is anything to do; True if there is more."""
         started = self._clock()
-        if self._access.health.pairs:
+        if self._access.health.pairs and not self._given_up:
             self._start_anew()
             return True
         if self._behind():
@@ -192,8 +194,11 @@ class Mending:
                 empty_pairs(connection, SIDE_TABLES["sessiond_cjk_fts"])
                 access.meta.row.cjk_cursor = 0
                 access.health.pairs = ""
-        except BaseException:
+        except BaseException as error:
             access.health.pairs = reason
+            if isinstance(error, IndexDamaged):
+                self._given_up = True
+                log.error("the pair index cannot be removed (%s): search stays degraded", error)
             raise
         access.watch.own_change()
 

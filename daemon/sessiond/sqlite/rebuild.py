@@ -64,6 +64,7 @@ class Rebuild:
         self._starts = 0
         self._at_start = -1  # foreign commits, when the second table was begun
         self._filling = False
+        self._at_once_now = False
         self._given_up = False  # until the next start
         self._total = 0
         self.rebuilds = 0
@@ -92,14 +93,14 @@ class Rebuild:
         return self._access.meta.committed.rebuild_cursor
 
     def progress(self) -> dict[str, Any] | None:
-        """How far it is, None while nothing is rebuilt."""
-        if not self._filling:
+        """How far it is, in message ids; None while nothing is rebuilt."""
+        if not self._filling and not self._at_once_now:
             return None
         cursor = self._access.meta.committed.rebuild_cursor or 0
         return {"done": cursor, "total": self._total, "starts": self._starts}
 
     def abandon(self) -> None:
-        """The second table was found damaged: start again."""
+        """The second table is damaged, or of another history: start again."""
         self._filling = False
 
     def step(self) -> bool:
@@ -137,6 +138,7 @@ class Rebuild:
         count: int = value(access.connection, "SELECT count(*) FROM messages")
         self._announce("rebuilding the search index", count / _MESSAGES_PER_SECOND)
         log.warning("rebuilding the search index of %d messages (%s)", count, reason)
+        self._at_once_now, self._total = True, count
         try:
             with beating(access.connection, self._beat), access.working() as connection:
                 self._require(reason)
@@ -148,6 +150,8 @@ class Rebuild:
         except BaseException:
             access.health.words = reason
             raise
+        finally:
+            self._at_once_now = False
         self._done()
 
     def _fill_at_once(self, connection: apsw.Connection) -> None:

@@ -61,7 +61,7 @@ class Store:
         rebuild_at_once: int = ONE_TRANSACTION,
         announce: Callable[[str, float], None] = lambda _what, _seconds: None,
         beat: Callable[[], None] = lambda: None,
-        holders: Callable[[], Sequence[int]] = lambda: (),
+        holders: Callable[[], Sequence[object]] = lambda: (),
     ) -> None:
         self.connection = connection
         self._lock_timeout = lock_timeout
@@ -244,12 +244,21 @@ class Store:
         """The state of a channel, as of the last commit."""
         if hello.client_id is None:
             return Greeting(False, 0, self.generation)
-        channel = self._channels.get(hello.client_id)
+        try:
+            channel = self._channels.get(hello.client_id)
+        except apsw.Error as error:
+            # Nothing is decided by this answer: whoever resends meets the receipts, or is refused.
+            log.warning("the state of a channel cannot be read: %s", error)
+            return Greeting(False, 0, self.generation)
         return Greeting(channel.known, channel.last, self.generation)
 
     def status(self, client_id: bytes, seq: int) -> str:
         """What became of a number."""
-        return self._channels.get(client_id).status(seq)
+        try:
+            return self._channels.get(client_id).status(seq)
+        except apsw.Error as error:
+            log.warning("the state of a channel cannot be read: %s", error)
+            return "unknown"
 
     # --- care ------------------------------------------------------------------------------
 
@@ -266,9 +275,18 @@ class Store:
         return more
 
     def reload(self) -> None:
-        """Forget everything known of the file: another history was put into its place."""
+        """Forget everything known of the file: something else than batches has changed it.
+
+        After a repair, or when another history was put into its place.
+        """
         self._channels.clear()
+        self._rebuild.abandon()
         self._access.reload()
+
+    def rebuild_index(self, reason: str = "a rebuild was asked for") -> None:
+        """Have the search index rebuilt by the next turns of :meth:`care`."""
+        if not self._access.health.words:
+            self._access.health.words = reason
 
     def _sample(self) -> None:
         now = self._clock()
@@ -316,6 +334,7 @@ class Store:
                 "pages": checkpoints.pages,
                 "bytes": checkpoints.bytes,
                 "pinned": checkpoints.pinned,
+                "pinned_by": list(checkpoints.pinned_by),
                 "failure": checkpoints.failure,
             },
             "checkpoint": {

@@ -46,10 +46,14 @@ class Opened:
         self.path = path
         self.clock = Clock()
         connection = open_database(path)
-        bring_up_to_date(connection)
-        start_commit(connection)
-        # No test waits for a lock unless it says so.
-        self.store = Store(connection, **{"lock_timeout": 0.0, "clock": self.clock, **options})
+        try:
+            bring_up_to_date(connection)
+            start_commit(connection)
+            # No test waits for a lock unless it says so.
+            self.store = Store(connection, **{"lock_timeout": 0.0, "clock": self.clock, **options})
+        except BaseException:
+            connection.close()
+            raise
         self.connection = self.store.connection
 
     def apply(self, *requests: Request[Any]) -> list[Outcome]:

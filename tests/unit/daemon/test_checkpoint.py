@@ -109,6 +109,7 @@ def test_past_the_soft_limit_the_log_is_emptied(file: Opened) -> None:
         "pages": 0,
         "bytes": 0,
         "pinned": False,
+        "pinned_by": [],
         "failure": None,
     }
 
@@ -170,7 +171,7 @@ def test_a_pinned_log_is_told_once_a_minute(
 ) -> None:
     path = tmp_path / "state.db"
     limits = CheckpointLimits(soft=10_000, hard=100_000)
-    with opened(path, limits=limits, holders=lambda: [4711]) as file:
+    with opened(path, limits=limits, holders=lambda: ["pid 4711, reader"]) as file:
         file.append("a", "one")
         file.settle()
         with _reading(path), caplog.at_level(logging.WARNING, "sessiond.checkpoint"):
@@ -181,7 +182,8 @@ def test_a_pinned_log_is_told_once_a_minute(
             assert file.store.health()["log"]["pinned"] is True
             told = [record.message for record in caplog.records if "log pinned" in record.message]
             assert len(told) == 2
-            assert "4711" in told[0]
+            assert "(pid 4711, reader)" in told[0]
+            assert file.store.health()["log"]["pinned_by"] == ["pid 4711, reader"]
         file.clock.advance(10)
         file.store.care(idle=True)
         assert file.store.health()["log"]["pinned"] is False
