@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import pytest
@@ -36,27 +37,28 @@ def _other_users_may_pass(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="module", autouse=True)
 def _nothing_is_left_behind() -> Iterator[None]:
     """No thread, child process or file descriptor outlives a module's tests."""
-    threads, descriptors = set(threading.enumerate()), _descriptors()
+    resource_tracker.ensure_running()  # multiprocessing starts it once and keeps it
+    threads, children, descriptors = set(threading.enumerate()), _children(), _descriptors()
     yield
     deadline = time.monotonic() + PATIENCE
-    while left := _left(threads, descriptors):
+    while left := _left(threads, children, descriptors):
         assert time.monotonic() < deadline, f"left behind: {', '.join(left)}"
         gc.collect()
         time.sleep(0.01)
 
 
-def _left(threads: set[threading.Thread], descriptors: set[str]) -> list[str]:
+def _left(threads: set[threading.Thread], children: set[str], descriptors: set[str]) -> list[str]:
     more = [f"thread {each.name}" for each in threading.enumerate() if each not in threads]
-    more += [f"child {pid}" for pid in _children()]
+    more += [f"child {pid}" for pid in sorted(_children() - children)]
     more += [f"descriptor {each}" for each in sorted(_descriptors() - descriptors)]
     return more
 
 
-def _children() -> list[str]:
+def _children() -> set[str]:
     tasks = Path("/proc/self/task")
     if not tasks.is_dir():
-        return []
-    return [pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()]
+        return set()
+    return {pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
 
 
 def _descriptors() -> set[str]:
