@@ -2,6 +2,7 @@
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -109,9 +110,10 @@ def _run_user(tmp_path: Path, mode: int = 0o700) -> Path:
     return tmp_path / "run"
 
 
-def test_the_runtime_directory_is_used_whatever_the_environment_says(tmp_path: Path) -> None:
-    run_user = _run_user(tmp_path)
-    found = Path(paths.usual_socket(str(tmp_path / "x.db"), ME, str(run_user), "/t"))
+def test_the_runtime_directory_is_used_whatever_the_environment_says() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        run_user = _run_user(Path(short))
+        found = Path(paths.usual_socket(f"{short}/x.db", ME, str(run_user), "/t"))
     assert found.parent == run_user / str(ME) / "sessiond"
     assert found.suffix == ".sock"
 
