@@ -25,12 +25,13 @@ class DidNotStart(Exception):
 class Daemon:
     """A daemon under test. Its files lie in ``folder``; it keeps them over restarts.
 
-    ``options`` are further arguments of ``sessiond serve``.
+    ``options`` are further arguments of ``sessiond serve``, ``program`` is what Python runs.
     """
 
     folder: Path
     options: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    program: tuple[str, ...] = ("-m", "sessiond")
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -69,7 +70,7 @@ class Daemon:
             told.bind(str(ready))
             with (self.folder / "log").open("ab") as log:
                 self.process = subprocess.Popen(
-                    [sys.executable, "-m", "sessiond", "serve", "--database", str(self.database),
+                    [sys.executable, *self.program, "serve", "--database", str(self.database),
                      "--socket", str(self.socket), *self.options],
                     stdin=subprocess.DEVNULL,
                     stdout=log,

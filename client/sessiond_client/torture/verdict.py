@@ -65,7 +65,8 @@ class Examination:
             for check in (self._check_counters, self._check_tokens, self._check_files,
                           self._check_index):  # fmt: skip
                 self._note(check(connection))
-        for check_lives in (self._check_calls, self._check_order, self._check_content):
+        for check_lives in (self._check_seen, self._check_stored, self._check_ends,
+                            self._check_order, self._check_content):  # fmt: skip
             self._note(check_lives())
         return self.verdict
 
@@ -146,16 +147,10 @@ class Examination:
 
     # --- what was promised -----------------------------------------------------------------
 
-    def _check_calls(self) -> Iterator[str]:
-        present = {
-            session: {each.number: each.id for each in stored}
-            for session, stored in self._stored.items()
-        }
+    def _check_seen(self) -> Iterator[str]:
         for life in self._lives:
-            yield from life.wrong
             self._count(life)
-            for call, began in life.began.items():
-                yield from self._check_call(life, call, began, present.get(began.session, {}))
+            yield from life.wrong
 
     def _count(self, life: Life) -> None:
         verdict = self.verdict
@@ -167,27 +162,35 @@ class Examination:
             waits = (each.seconds for each in ends)
             verdict.longest_wait = max(verdict.longest_wait, *waits, 0.0)
 
-    def _check_call(
-        self, life: Life, call: int, began: Began, present: dict[int, int]
-    ) -> Iterator[str]:
-        numbers = range(began.first, began.first + began.count)
-        what = f"{began.session}, messages {numbers.start} to {numbers.stop - 1}"
-        found = [present[number] for number in numbers if number in present]
-        answered, refused = life.answered.get(call), life.refused.get(call)
-        if found and len(found) != began.count:
-            yield f"{what}: a part is stored, {len(found)} of {began.count}"
-        if answered is not None:
-            if answered.ids != found:
-                yield f"{what}: answered as {answered.ids}, stored as {found}"
-        elif refused is not None:
-            if refused.certain and found and began.key is None:
-                yield f"{what}: refused with {refused.code}, but stored as {found}"
-            if refused.code not in self._excused:
-                yield f"{what}: failed with {refused.code} after {refused.seconds:.1f} s:" + (
-                    f" {refused.message}"
-                )
-        elif life.ended:
-            yield f"{what}: never answered"
+    def _check_stored(self) -> Iterator[str]:
+        """Answered: stored once, under the ids that were told. Refused: not stored."""
+        present = {
+            session: {each.number: each.id for each in stored}
+            for session, stored in self._stored.items()
+        }
+        for life in self._lives:
+            for call, began in life.began.items():
+                ids = present.get(began.session, {})
+                found = [ids[number] for number in _numbers(began) if number in ids]
+                answered, refused = life.answered.get(call), life.refused.get(call)
+                if found and len(found) != began.count:
+                    yield f"{_name(began)}: a part is stored, {len(found)} of {began.count}"
+                if answered is not None and answered.ids != found:
+                    yield f"{_name(began)}: answered as {answered.ids}, stored as {found}"
+                if refused is not None and refused.certain and found and began.key is None:
+                    yield f"{_name(began)}: refused with {refused.code}, but stored as {found}"
+
+    def _check_ends(self) -> Iterator[str]:
+        """Every call ends, and well unless there was no room."""
+        for life in self._lives:
+            for call, refused in life.refused.items():
+                if refused.code not in self._excused:
+                    yield (
+                        f"{_name(life.began[call])}: failed with {refused.code} after"
+                        f" {refused.seconds:.1f} s: {refused.message}"
+                    )
+            if life.ended:
+                yield from (f"{_name(began)}: never answered" for began in life.open)
 
     def _check_order(self) -> Iterator[str]:
         """Ids rise with the numbers, but for what a later life has sent again."""
@@ -219,6 +222,18 @@ class Examination:
                             f"{session}, message {each.number}: {name} is"
                             f" {each.row[name]!r:.80}, not {wanted[name]!r:.80}"
                         )
+
+
+def _numbers(began: Began) -> range:
+    return range(began.first, began.first + began.count)
+
+
+def _name(began: Began) -> str:
+    """A call, for people."""
+    if not began.count:
+        return f"{began.session}, {began.tokens} tokens"
+    numbers = _numbers(began)
+    return f"{began.session}, messages {numbers.start} to {numbers.stop - 1}"
 
 
 def _number_in(session: str, content: Any) -> int | None:

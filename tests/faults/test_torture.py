@@ -1,0 +1,65 @@
+"""``sessionctl torture`` itself: finds nothing in a sound build, and a broken one's sins."""
+
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import faults
+
+COMMAND = [sys.executable, "-m", "sessiond_client.cli", "torture", "--json"]
+
+
+def torture(*options: str) -> tuple[int, dict[str, Any]]:
+    """Exit status and what was printed."""
+    environment = {**os.environ, **faults.path_to_tests()}
+    done = subprocess.run(
+        [*COMMAND, *options], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.stderr == ""
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_sound_build_stands_it() -> None:
+    status, result = torture("--seconds", "10", "--clients", "4", "--seed", "3")
+    assert result["violations"] == []
+    assert status == 0
+    assert result["kept"] is None
+    assert result["answered"] > 500
+    assert result["not_checked"] == []
+    assert min(result["faults"].values()) > 0, result["faults"]
+    assert result["daemon_starts"] >= 3
+
+
+def test_a_build_that_answers_before_it_commits_is_caught(tmp_path: Path) -> None:
+    broken = shlex.join(faults.command(faults.Faults(answer_early=True)))
+    database = tmp_path / "scratch.db"
+    status, result = torture(
+        "--seconds", "4", "--clients", "3", "--seed", "1", "--sessiond", broken,
+        "--database", str(database),
+    )  # fmt: skip
+    assert status == 1
+    lost = [each for each in result["violations"] if ", stored as []" in each]
+    assert lost, result["violations"]
+    kept = Path(result["kept"])
+    assert kept.parent == tmp_path
+    assert (kept / "scratch.db").exists()
+    assert list(kept.glob("client-*.jsonl"))
+
+
+@pytest.mark.parametrize("name", ["scratch.db", "scratch.db-wal"])
+def test_a_database_that_exists_is_never_touched(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"precious")
+    done = subprocess.run(
+        [*COMMAND, "--database", str(tmp_path / "scratch.db")],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 73
+    assert "exists; name a database that is not there yet" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == b"precious"

@@ -1,0 +1,107 @@
+"""Daemons that fail where a test wants it: what can be wished for, and the daemon as a fixture."""
+
+import os
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from tests.support.daemon import PATIENCE, Daemon
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What shall go wrong in one life of a daemon. Nothing, by default.
+
+    ``crash``: the step at which it is killed, when it comes there for the ``times``-th time.
+    ``durable``: a folder that always holds what a power cut would leave of the files.
+    ``die_after``: so many operations on files later it is killed, inside a write.
+    ``fail_sync``: which sync of the log fails; ``fail_write``: the same for its writes.
+    ``skip_start_commit``, ``skip_start_checkpoint``, ``answer_early``: a broken build.
+    ``trip``: a message with this content fails after it was stored.
+    ``audit``: a file that takes a line for every file that Python code opens.
+    """
+
+    crash: str | None = None
+    times: int = 1
+    durable: str | None = None
+    die_after: int | None = None
+    fail_sync: int | None = None
+    fail_write: int | None = None
+    skip_start_commit: bool = False
+    skip_start_checkpoint: bool = False
+    answer_early: bool = False
+    trip: str | None = None
+    audit: str | None = None
+
+
+SOUND = Faults()
+
+
+def program(faults: Faults) -> tuple[str, ...]:
+    """What Python runs for a daemon with these faults."""
+    return ("-m", "tests.support.faulty", msgspec.json.encode(faults).decode())
+
+
+def command(faults: Faults) -> list[str]:
+    """The same as a whole command, to be run where :func:`path_to_tests` holds."""
+    return [sys.executable, *program(faults)]
+
+
+def path_to_tests() -> dict[str, str]:
+    """The environment in which these daemons can be started from anywhere."""
+    known = os.environ.get("PYTHONPATH", "")
+    return {"PYTHONPATH": os.pathsep.join(filter(None, (str(REPOSITORY), known)))}
+
+
+@dataclass
+class FaultyDaemon(Daemon):
+    """A daemon whose next life may have faults; ``revive`` starts a sound one when it dies."""
+
+    environment: dict[str, str] = field(default_factory=path_to_tests)
+    statuses: list[int] = field(default_factory=list)
+
+    def start_with(self, faults: Faults) -> None:
+        """Start it with faults and wait until it is ready."""
+        self.program = program(faults)
+        self.start()
+
+    def launch_with(self, faults: Faults) -> None:
+        """Start it with faults that may end it before it is ready."""
+        assert self.process is None, "it runs already"
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command(faults), "serve", "--database", str(self.database),
+                 "--socket", str(self.socket), *self.options],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env={**os.environ, **self.environment},
+            )  # fmt: skip
+
+    def await_end(self) -> int:
+        """Wait until it has left by itself; its exit status."""
+        process = self._let_go()
+        try:
+            status = process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"the daemon did not leave:\n{self.log}") from None
+        self.statuses.append(status)
+        return status
+
+    def revive(self, faults: Faults = SOUND) -> threading.Thread:
+        """On a thread: wait for its end, start it again. Join the thread before the test ends."""
+
+        def wait_and_start() -> None:
+            self.await_end()
+            self.start_with(faults)
+
+        thread = threading.Thread(target=wait_and_start, name="reviver", daemon=True)
+        thread.start()
+        return thread

@@ -1,0 +1,119 @@
+"""The daemon with faults built in: ``python -m tests.support.faulty FAULTS serve …``."""
+
+import functools
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import apsw
+import msgspec
+
+from sessiond import cli
+from sessiond.sqlite import access, keeper, opening
+from sessiond.sqlite.ask import rows
+from sessiond.sqlite.batch import Batch
+from sessiond.sqlite.handlers import HANDLERS
+from sessiond_protocol.errors import Code, Failure
+from sessiond_protocol.requests.message import MessageAppend
+from tests.support import power
+from tests.support.faults import Faults
+
+
+class Crash:
+    """Ends the process when it comes to a step for the wanted time."""
+
+    def __init__(self, step: str, times: int) -> None:
+        self._step = step
+        self._left = times
+
+    def __call__(self, step: str) -> None:
+        if step == self._step:
+            self._left -= 1
+            if self._left == 0:
+                power.die()
+
+
+def build_in(faults: Faults) -> None:
+    """Change the daemon that is about to be started."""
+    if faults.durable or faults.die_after or faults.fail_sync or faults.fail_write:
+        durable = Path(faults.durable) if faults.durable else None
+        disk = power.Disk(durable, faults.die_after, faults.fail_sync, faults.fail_write)
+        globals()["_vfs"] = power.VFS(disk)  # lives as long as the process
+    if faults.crash is not None:
+        crash = Crash(faults.crash, faults.times)
+        _replace(cli, "run", functools.partial(cli.run, crash_point=crash))
+    if faults.skip_start_commit:
+        _replace(opening, "start_commit", _look_only)
+    if faults.skip_start_checkpoint:
+        _replace(keeper.Keeper, "_move_log", lambda *_: None)
+    if faults.answer_early:
+        _answer_early()
+    if faults.trip is not None:
+        _trip_over(faults.trip)
+    if faults.audit is not None:
+        _audit(faults.audit)
+
+
+def _replace(owner: Any, name: str, value: Any) -> None:
+    setattr(owner, name, value)
+
+
+def _look_only(connection: apsw.Connection, known_commits: int | None = None) -> opening.Start:
+    """What the start commit finds, without a commit."""
+    generation, commits, starts = rows(
+        connection, "SELECT generation, commits, starts FROM sessiond_meta"
+    )[0]
+    return opening.Start(generation, commits, starts, False)
+
+
+def _answer_early() -> None:
+    """Commit only when the next batch begins, or nobody has anything to do."""
+    begin, commit = access.WriteAccess.begin, access.WriteAccess.commit
+
+    def begin_late(self: access.WriteAccess) -> None:
+        if self.connection.in_transaction:
+            self.connection.execute("COMMIT")
+        begin(self)
+
+    def commit_late(self: access.WriteAccess) -> None:
+        connection = self.connection
+        if self.meta.row.commits % 2:
+            commit(self)
+            return
+        self.meta.row.index_state = self.health.text
+        self.meta.write()
+        assert connection.in_transaction
+        self.meta.absorb()
+
+    _replace(access.WriteAccess, "begin", begin_late)
+    _replace(access.WriteAccess, "commit", commit_late)
+
+
+def _trip_over(content: str) -> None:
+    """Let one message fail after it was stored."""
+    append = HANDLERS[MessageAppend]
+
+    def tripping(batch: Batch, request: MessageAppend) -> Any:
+        result = append(batch, request)
+        if request.message.content == content:
+            raise Failure(Code.INTEGRITY, "tripped")
+        return result
+
+    HANDLERS[MessageAppend] = tripping
+
+
+def _audit(path: str) -> None:
+    """Note every file that Python code opens; SQLite's own opening is not seen here."""
+    noted = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(arguments[0], str | bytes):
+            os.write(noted, os.fsencode(arguments[0]) + b"\n")
+
+    sys.addaudithook(hook)
+
+
+if __name__ == "__main__":
+    build_in(msgspec.json.decode(sys.argv.pop(1), type=Faults))
+    cli.main(prog_name="sessiond")
