@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 import click
+from click.shell_completion import shell_complete
 
 from sessiond_client.cli import exits
 from sessiond_client.cli.options import place_options
@@ -129,16 +130,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         for stream in (sys.stdout, sys.stderr):
             _print_anything(stream)
-        result = program.main(words, prog_name="sessionctl", standalone_mode=False)
+        status = _run(words)
         sys.stdout.flush()
-        return result if isinstance(result, int) else 0
+        return status
     except BrokenPipeError:
         return _nobody_reads()
-    except SystemExit as leaving:
-        # click leaves in two ways: with 1 when a pipe was closed, or after shell completion.
-        if isinstance(leaving.__context__, BrokenPipeError):
-            return _nobody_reads()
-        return leaving.code if isinstance(leaving.code, int) else os.EX_SOFTWARE
     except click.ClickException as error:
         return _complain(error)
     except SessiondError as error:
@@ -154,6 +150,22 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _debug(words)
         what = f"{type(error).__name__}: {error}".replace("\n", " ")
         return _say(f"{what} (run with --debug for the traceback)", os.EX_SOFTWARE)
+
+
+def _run(words: list[str]) -> int:
+    """Carry out the command, or answer a shell that completes one.
+
+    Not by click's ``main``: that ends with 1 when a pipe is closed.
+    """
+    completion = os.environ.get("_SESSIONCTL_COMPLETE")
+    if completion:
+        return shell_complete(program, {}, "sessionctl", "_SESSIONCTL_COMPLETE", completion)
+    try:
+        with program.make_context("sessionctl", words) as context:
+            result = program.invoke(context)
+            return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as leaving:
+        return leaving.exit_code
 
 
 def _complain(error: click.ClickException) -> int:

@@ -1,0 +1,664 @@
+"""``sessionctl`` with a real daemon: every command, at a terminal and in a pipe."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.cells import cell_len
+
+from sessiond_client import SessionDB
+from tests.support.daemon import Daemon, running
+from tests.support.terminal import Seen, at_terminal
+
+PATIENCE = 30.0
+COMMAND = (sys.executable, "-m", "sessiond_client.cli")
+
+
+@dataclass(frozen=True)
+class Ctl:
+    """``sessionctl`` for one daemon's database."""
+
+    daemon: Daemon
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        """Like a login shell's, with this daemon's database."""
+        left_out = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "SESSIOND_DATABASE", "SESSIOND_SOCKET")
+        kept = {name: value for name, value in os.environ.items() if name not in left_out}
+        return {
+            **kept,
+            "TERM": "xterm-256color",
+            "SESSIOND_DATABASE": str(self.daemon.database),
+            "SESSIOND_SOCKET": str(self.daemon.socket),
+            **changes,
+        }
+
+    def run(
+        self, *words: str, status: int = 0, given: str = "", **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it in pipes; it must end with ``status`` and never show a traceback."""
+        done = subprocess.run(
+            [*COMMAND, *words],
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            env=self.environment(**environment),
+        )
+        assert "Traceback" not in done.stderr
+        assert done.returncode == status, done.stderr + done.stdout
+        return done
+
+    def out(self, *words: str, **environment: str) -> str:
+        """What it prints; it must not complain."""
+        done = self.run(*words, status=0, given="", **environment)
+        assert done.stderr == ""
+        return done.stdout
+
+    def complaint(self, *words: str, status: int) -> str:
+        """The one line that it complains with."""
+        said = self.run(*words, status=status).stderr
+        assert said.startswith("sessionctl: ")
+        assert said.count("\n") == 1
+        return said.removeprefix("sessionctl: ").rstrip()
+
+    def json(self, *words: str) -> Any:
+        """What it prints as JSON."""
+        return json.loads(self.out(*words, "--json"))
+
+    def at_terminal(self, *words: str, answer: str = "", **environment: str) -> Seen:
+        """Run it at a terminal of 80 columns."""
+        seen = at_terminal(
+            [*COMMAND, *words], answer=answer, environment=self.environment(**environment)
+        )
+        assert "Traceback" not in seen.text
+        return seen
+
+
+def fill(db: SessionDB) -> None:
+    """Three sessions: one with everything, one in Japanese, one without a title."""
+    db.create_session("20250101_120000_aaaa1111", "telegram", model="m1", user_id="u1")
+    db.append_message("20250101_120000_aaaa1111", "user", "How do I install Docker?")
+    db.append_message(
+        "20250101_120000_aaaa1111",
+        "assistant",
+        "I look it up \x1b[31m[bold]now[/bold].",
+        tool_calls=[{"id": "c", "function": {"name": "look", "arguments": '{"for": "Docker"}'}}],
+        reasoning="They want Docker.",
+    )
+    long_result = "\n".join(f"line {number}" for number in range(50))
+    db.append_message(
+        "20250101_120000_aaaa1111", "tool", long_result, tool_name="look", tool_call_id="c"
+    )
+    db.set_session_title("20250101_120000_aaaa1111", "Docker for beginners")
+    db.update_token_counts("20250101_120000_aaaa1111", 1200, 34, estimated_cost_usd=0.01)
+    db.end_session("20250101_120000_aaaa1111", "done")
+    db.create_session("20250102_120000_bbbb2222", "cli")
+    db.append_message("20250102_120000_bbbb2222", "user", "東京の天気はどうですか" * 10)
+    db.set_session_title("20250102_120000_bbbb2222", "東京の天気についての長い長い会話です" * 4)
+    db.create_session("20250103_120000_cccc3333", "discord")
+    db.append_message("20250103_120000_cccc3333", "user", "A first message " * 20)
+
+
+@pytest.fixture(scope="module")
+def ctl(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ctl]:
+    """A daemon with three sessions that the tests only read."""
+    for daemon in running(tmp_path_factory.mktemp("ctl")):
+        with SessionDB(**daemon.arguments) as db:
+            fill(db)
+        yield Ctl(daemon)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Ctl]:
+    """A daemon with three sessions for one test, which may change them."""
+    for daemon in running(tmp_path):
+        with SessionDB(**daemon.arguments) as db:
+            fill(db)
+        yield Ctl(daemon)
+
+
+FIRST = "20250101_120000_aaaa1111"
+JAPANESE = "20250102_120000_bbbb2222"
+UNTITLED = "20250103_120000_cccc3333"
+
+
+# --- looking -------------------------------------------------------------------------------
+
+
+def test_list_prints_the_newest_first(ctl: Ctl) -> None:
+    head, *rows = ctl.out("list").splitlines()
+    assert head.split() == [
+        "ID", "TITLE", "OR", "FIRST", "MESSAGE", "SOURCE", "MESSAGES", "LAST", "ACTIVE",
+    ]  # fmt: skip
+    assert [row.split()[0] for row in rows] == [UNTITLED, JAPANESE, FIRST]
+    assert "Docker for beginners" in rows[2]
+    assert "A first message" in rows[0]
+
+
+def test_list_filters_and_pages(ctl: Ctl) -> None:
+    def ids(*words: str) -> list[str]:
+        return [each["id"] for each in ctl.json("list", *words)]
+
+    assert ids() == [UNTITLED, JAPANESE, FIRST]
+    assert ids("--source", "cli") == [JAPANESE]
+    assert ids("-x", "cli", "-x", "discord") == [FIRST]
+    assert ids("-n", "1", "--offset", "1") == [JAPANESE]
+    assert ids("--source", "nobody") == []
+
+
+def test_show_prints_a_transcript(ctl: Ctl) -> None:
+    text = ctl.out("show", FIRST)
+    facts, *messages = text.split("\n\n")
+    assert "title     Docker for beginners\n" in facts
+    assert "tokens    1,200 input, 34 output\n" in facts
+    assert [each.split()[0] for each in messages] == ["user", "assistant", "tool"]
+    assert "  How do I install Docker?" in messages[0]
+    assert "  reasoning: 17 characters\n" in messages[1]
+    assert "  I look it up ␛[31m[bold]now[/bold].\n" in messages[1]
+    assert '  → look(for="Docker")' in messages[1]
+    assert "more characters, --full shows them" in messages[2]
+    assert "line 49" in ctl.out("show", FIRST, "--full")
+
+
+@pytest.mark.parametrize("name", ["20250101", "Docker for beginners", FIRST])
+def test_show_takes_a_prefix_or_a_title(ctl: Ctl, name: str) -> None:
+    assert ctl.json("show", name)["id"] == FIRST
+
+
+def test_show_pages(ctl: Ctl) -> None:
+    def roles(*words: str) -> list[str]:
+        return [each["role"] for each in ctl.json("show", FIRST, *words)["messages"]]
+
+    assert roles() == ["user", "assistant", "tool"]
+    assert roles("--limit", "1", "--offset", "1") == ["assistant"]
+    assert roles("--last", "2") == ["assistant", "tool"]
+    assert ctl.out("show", FIRST, "--raw", "-n", "2") == (
+        "How do I install Docker?\nI look it up \x1b[31m[bold]now[/bold].\n"
+    )
+
+
+def test_a_session_that_is_not_there_suggests_others(ctl: Ctl) -> None:
+    assert ctl.complaint("show", "docker for beginner", status=os.EX_NOINPUT) == (
+        "no session 'docker for beginner'; did you mean 'Docker for beginners'?"
+    )
+    assert ctl.complaint("show", "2025", status=os.EX_NOINPUT) == (
+        f"'2025' is the beginning of {UNTITLED}, {JAPANESE}, {FIRST}: type more of it"
+    )
+
+
+def test_search_marks_what_it_found(ctl: Ctl) -> None:
+    text = ctl.out("search", "install", "docker")
+    assert FIRST in text.splitlines()[0]
+    assert text.splitlines()[1] == "  How do I >>>install<<< >>>Docker<<<?"
+    assert "assistant: I look it up ␛[31m" in ctl.out("search", "install", "--context")
+
+
+def test_search_filters_and_finds_parts_of_cjk(ctl: Ctl) -> None:
+    def sessions(*words: str) -> list[str]:
+        return [each["session_id"] for each in ctl.json("search", *words)]
+
+    assert sessions("天気") == [JAPANESE]
+    assert sessions("message OR docker", "--role", "user", "-x", "discord") == [FIRST]
+    assert sessions("message OR docker", "-s", "discord") == [UNTITLED]
+
+
+def test_nothing_found_ends_with_1(ctl: Ctl) -> None:
+    done = ctl.run("search", "zebra", status=1)
+    assert (done.stdout, done.stderr) == ("", "")
+    assert ctl.run("search", "zebra", "--json", status=1).stdout == "[]\n"
+
+
+def test_stats_are_readable(ctl: Ctl) -> None:
+    text = ctl.out("stats")
+    assert "holds         3 sessions, 5 messages\n" in text
+    assert " ms " in next(line for line in text.splitlines() if line.startswith("commit "))
+    assert ctl.json("stats")["writer"]["commit_seconds"]["count"] > 0
+
+
+def test_status_says_how_the_daemon_fares(ctl: Ctl) -> None:
+    text = ctl.out("status")
+    assert f"pid {ctl.daemon.pid}, serving for " in text
+    assert f"socket      {ctl.daemon.socket}\n" in text
+    assert f"database    {ctl.daemon.database}\n" in text
+    assert "health      good\n" in text
+    assert text.splitlines()[-1].split()[0].isdigit()
+    found = ctl.json("status")
+    assert found["running"] is True
+    assert found["pid"] == ctl.daemon.pid
+    assert found["database_bytes"] == ctl.daemon.database.stat().st_size
+
+
+def test_config_says_where_things_come_from(ctl: Ctl) -> None:
+    found = ctl.json("config")
+    assert found["database"] == {
+        "value": str(ctl.daemon.database),
+        "origin": "SESSIOND_DATABASE",
+    }
+    assert found["socket"] == {"value": str(ctl.daemon.socket), "origin": "SESSIOND_SOCKET"}
+    assert found["daemon"] == "answers"
+    chosen = ctl.json("config", "--database", "/nowhere/x.db", "--socket", "/nowhere/s")
+    assert [chosen[name]["origin"] for name in ("database", "socket")] == ["--database", "--socket"]
+
+
+def test_config_without_anything_chosen(ctl: Ctl, tmp_path: Path) -> None:
+    chosen = {"SESSIOND_DATABASE": "", "SESSIOND_SOCKET": "", "HERMES_HOME": str(tmp_path)}
+    found = json.loads(ctl.out("config", "--json", **chosen))
+    assert found["database"] == {"value": f"{tmp_path}/state.db", "origin": "HERMES_HOME"}
+    assert found["socket"]["origin"] == "the usual place"
+    assert found["daemon"] == "does not answer"
+    assert "from: HERMES_HOME" in ctl.out("config", **chosen)
+
+
+# --- terminals and pipes -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words", [("list",), ("status",), ("stats",), ("search", "天気"), ("search", "message")]
+)
+def test_what_a_terminal_shows_fits_into_80_columns(ctl: Ctl, words: tuple[str, ...]) -> None:
+    seen = ctl.at_terminal(*words)
+    assert seen.status == 0
+    long = [line for line in seen.lines if cell_len(line) > 80]
+    # A path is not cut: it is to be copied.
+    assert [line for line in long if str(ctl.daemon.folder) not in line] == []
+
+
+def test_a_table_at_a_terminal_keeps_its_important_columns(ctl: Ctl) -> None:
+    lines = ctl.at_terminal("list").lines
+    japanese = next(line for line in lines if line.startswith(JAPANESE))
+    assert "…" in japanese
+    assert "cli" in japanese
+    assert japanese.rstrip().endswith("just now") or japanese.rstrip().endswith("ago")
+
+
+def test_a_terminal_gets_colours_and_bold_matches(ctl: Ctl) -> None:
+    seen = ctl.at_terminal("search", "docker", "--role", "user")
+    assert ">>>" not in seen.raw
+    assert "\x1b[1;33mDocker" in seen.raw
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_no_colours_where_they_are_not_wanted(ctl: Ctl, environment: dict[str, str]) -> None:
+    for words in (("list",), ("show", FIRST), ("search", "docker")):
+        raw = ctl.at_terminal(*words, **environment).raw
+        assert not any(f"\x1b[{code}m" in raw for code in (36, "1;32", "1;33", 35))
+        assert "33m" not in raw
+
+
+def test_a_pipe_gets_no_colours_and_nothing_cut(ctl: Ctl) -> None:
+    text = ctl.out("list") + ctl.out("show", FIRST) + ctl.out("search", "docker")
+    assert "\x1b" not in text
+    assert "…" not in ctl.out("list")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("list",), ("list", "--json"), ("show", FIRST, "--full"), ("show", FIRST, "--raw"),
+        ("search", "docker"), ("stats",), ("status", "--json"), ("export",), ("--help",),
+        ("list", "--help"), ("config",),
+    ],
+)  # fmt: skip
+def test_a_pipe_that_closes_early_is_no_error(ctl: Ctl, words: tuple[str, ...]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [*COMMAND, *words],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=PATIENCE,
+            check=False,
+            env=ctl.environment(),
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_said(ctl: Ctl) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "list"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+            env=ctl.environment(),
+        )
+    assert done.returncode == os.EX_IOERR
+    assert done.stderr == "sessionctl: the output: No space left on device\n"
+
+
+def test_an_encoding_without_the_characters_shows_escapes(ctl: Ctl) -> None:
+    environment = {"PYTHONIOENCODING": "ascii"}
+    assert "\\u6771\\u4eac" in ctl.out("show", JAPANESE, **environment)
+    found = json.loads(ctl.out("show", JAPANESE, "--json", **environment))
+    assert found["title"].startswith("東京")
+
+
+# --- nobody there --------------------------------------------------------------------------
+
+
+def test_without_a_daemon_status_says_so_and_starts_none(own: Ctl) -> None:
+    own.daemon.stop()
+    for name in ("status", "stats"):
+        said = own.complaint(name, status=os.EX_UNAVAILABLE)
+        assert said.startswith(f"no daemon serves {own.daemon.database} (the last one, pid ")
+        assert said.endswith(f"start one with: sessiond serve --database {own.daemon.database}"
+                             f" --socket {own.daemon.socket}")  # fmt: skip
+    done = own.run("status", "--json", status=os.EX_UNAVAILABLE)
+    found = json.loads(done.stdout)
+    assert (found["running"], found["state"]) == (False, "stopped")
+    assert found["database_bytes"] > 0
+    assert not own.daemon.socket.exists()
+
+
+def test_a_crashed_daemon_is_told_from_one_that_stopped(own: Ctl) -> None:
+    pid = own.daemon.pid
+    own.daemon.kill()
+    assert f"the last one, pid {pid}, is gone without a word" in own.complaint(
+        "status", status=os.EX_UNAVAILABLE
+    )
+
+
+def test_another_socket_is_told(ctl: Ctl) -> None:
+    said = ctl.complaint("status", "--socket", "/nowhere/s", status=os.EX_UNAVAILABLE)
+    assert f"pid {ctl.daemon.pid} serves it on {ctl.daemon.socket}" in said
+
+
+def test_looking_starts_a_daemon(own: Ctl, tmp_path: Path) -> None:
+    own.daemon.stop()
+    environment = {"XDG_STATE_HOME": str(tmp_path / "logs")}
+    try:
+        assert FIRST in own.out("list", **environment)
+    finally:
+        os.kill(own.json("status")["pid"], 15)
+
+
+def test_a_mistyped_database_is_not_made(ctl: Ctl, tmp_path: Path) -> None:
+    wrong = tmp_path / "no such.db"
+    for words in (("list",), ("show", "x"), ("search", "x"), ("export",), ("delete", "x"),
+                  ("status",), ("prune", "--yes")):  # fmt: skip
+        done = ctl.run(*words, "--database", str(wrong), status=os.EX_NOINPUT, SESSIOND_SOCKET="")
+        assert done.stderr.startswith(f"sessionctl: there is no database {wrong}; ")
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- changing ------------------------------------------------------------------------------
+
+
+def test_rename_and_clear(own: Ctl) -> None:
+    assert own.out("rename", "20250103", " A  new title ") == f"{UNTITLED} is now 'A new title'\n"
+    assert own.json("show", "A new title")["id"] == UNTITLED
+    taken = own.complaint("rename", "20250103", "Docker for beginners", status=os.EX_DATAERR)
+    assert FIRST in taken
+    assert own.out("rename", "A new title", "--clear") == f"{UNTITLED} has no title now\n"
+    own.complaint("rename", "A new title", "x", status=os.EX_NOINPUT)
+
+
+def test_end_and_reopen(own: Ctl) -> None:
+    assert own.out("end", UNTITLED, "--reason", "enough").endswith(", enough\n")
+    assert own.out("end", UNTITLED, "--reason", "again").endswith(", enough\n")
+    assert own.json("show", UNTITLED)["end_reason"] == "enough"
+    own.out("end", UNTITLED, "--reopen")
+    assert own.json("show", UNTITLED)["ended_at"] is None
+
+
+def ids(ctl: Ctl) -> list[str]:
+    return [each["id"] for each in ctl.json("list")]
+
+
+def test_delete_refuses_where_nobody_can_answer(own: Ctl) -> None:
+    said = own.run("delete", "20250101", status=os.EX_USAGE).stderr
+    assert "--yes" in said
+    assert len(ids(own)) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "left", "status"),
+    [("y\n", [UNTITLED, JAPANESE], 0), ("n\n", [UNTITLED, JAPANESE, FIRST], 1)],
+)
+def test_delete_asks_at_a_terminal(own: Ctl, answer: str, left: list[str], status: int) -> None:
+    seen = own.at_terminal("delete", "Docker for beginners", answer=answer)
+    assert f"{FIRST} 'Docker for beginners': 3 messages" in seen.text
+    assert "Delete 1 session for ever? [y/N]" in seen.text
+    assert seen.status == status
+    assert ids(own) == left
+
+
+def test_delete_looks_all_up_before_the_first_goes(own: Ctl) -> None:
+    own.run("delete", "--yes", FIRST, "nonsense", status=os.EX_NOINPUT)
+    assert len(ids(own)) == 3
+    done = own.run("delete", "--yes", FIRST, JAPANESE, FIRST)
+    assert done.stdout == f"{FIRST} is deleted\n{JAPANESE} is deleted\n"
+    assert ids(own) == [UNTITLED]
+
+
+def test_prune(own: Ctl) -> None:
+    assert own.out("prune", "--dry-run") == "0 sessions would be deleted\n"
+    assert own.out("prune", "--older-than", "0", "--dry-run") == "1 session would be deleted\n"
+    assert own.out("prune", "--older-than", "0", "-s", "cli", "--yes") == "0 sessions deleted\n"
+    own.run("prune", "--older-than", "0", status=os.EX_USAGE)
+    seen = own.at_terminal("prune", "--older-than", "0", answer="n\n")
+    assert "Delete 1 ended session from before " in seen.text
+    assert len(ids(own)) == 3
+    assert own.json("prune", "--older-than", "0", "--yes")["deleted"] == 1
+    assert ids(own) == [UNTITLED, JAPANESE]
+
+
+# --- export and import ---------------------------------------------------------------------
+
+
+def without_ids(lines: str) -> dict[str, Any]:
+    """Sessions of an export by id, without the ids that a store gives its messages."""
+    sessions = {each["id"]: each for each in map(json.loads, lines.splitlines())}
+    for session in sessions.values():
+        for message in session["messages"]:
+            del message["id"]
+    return sessions
+
+
+@pytest.fixture
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ctl]:
+    """A daemon on an empty database."""
+    for daemon in running(tmp_path_factory.mktemp("empty")):
+        yield Ctl(daemon)
+
+
+def test_what_was_exported_can_be_imported(ctl: Ctl, empty: Ctl) -> None:
+    exported = ctl.out("export")
+    assert empty.run("import", "-", given=exported).stdout == (
+        "3 sessions with 5 messages imported\n"
+    )
+    assert without_ids(empty.out("export")) == without_ids(exported)
+    again = json.loads(empty.run("import", "-", "--json", given=exported).stdout)
+    assert (again["imported"], again["present"], again["failed"]) == (0, 3, 0)
+    assert empty.json("stats")["messages"] == 5
+
+
+def test_structured_content_comes_back_as_it_was(own: Ctl, empty: Ctl) -> None:
+    parts = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    with SessionDB(**own.daemon.arguments) as db:
+        db.create_session("s", "cli", parent_session_id=FIRST, model_config={"a": [1]})
+        db.append_message("s", "user", parts)
+    exported = own.out("export")
+    empty.run("import", "-", given=exported)
+    assert without_ids(empty.out("export")) == without_ids(exported)
+    assert empty.json("show", "s")["parent_session_id"] == FIRST
+    assert empty.json("show", "s")["messages"][0]["content"] == parts
+
+
+def test_export_takes_names_and_sources(ctl: Ctl, tmp_path: Path) -> None:
+    assert list(without_ids(ctl.out("export", "20250101", "Docker for beginners"))) == [FIRST]
+    assert list(without_ids(ctl.out("export", "--source", "cli"))) == [JAPANESE]
+    target = tmp_path / "a.jsonl"
+    assert ctl.out("export", "-o", str(target)) == f"3 sessions exported to {target}\n"
+    assert target.read_text("utf-8") == ctl.out("export")
+    ctl.run("export", "-o", str(target), status=os.EX_USAGE)
+    ctl.out("export", "-o", str(target), "--yes")
+    assert [each.name for each in tmp_path.iterdir()] == ["a.jsonl"]
+
+
+def test_a_shorter_copy_is_told_and_replaced_on_demand(own: Ctl, tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    exported = json.loads(own.out("export", FIRST))
+    exported["messages"].append({"role": "user", "content": "one more", "timestamp": 5})
+    file.write_text(json.dumps(exported), "utf-8")
+    said = own.run("import", str(file), status=os.EX_DATAERR).stderr
+    assert f"session {FIRST} is there with 3 messages, the file has 4; --replace" in said
+    own.out("import", "--replace", str(file))
+    stored = own.json("show", FIRST)
+    assert stored["messages"][-1]["content"] == "one more"
+    assert stored["message_count"] == 4
+
+
+def test_a_title_that_is_taken_gets_a_number(own: Ctl, tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    other = {"id": "other", "title": "Docker for beginners", "messages": [{"role": "user"}]}
+    file.write_text(json.dumps(other) + "\n", "utf-8")
+    done = own.run("import", str(file), status=os.EX_DATAERR)
+    assert "it is 'Docker for beginners #2' now" in done.stderr
+    assert done.stdout == "1 session with 1 message imported\n"
+    assert own.json("show", "other")["title"] == "Docker for beginners #2"
+
+
+def test_broken_lines_are_named_and_the_rest_is_stored(empty: Ctl, tmp_path: Path) -> None:
+    file = tmp_path / "a.jsonl"
+    good = {"id": "good", "messages": []}
+    bad = {"id": "bad", "messages": [{"role": "user", "timestamp": "yesterday"}]}
+    orphan = {"id": "orphan", "parent_session_id": "nobody", "messages": []}
+    lines = [json.dumps(good), "{", json.dumps(bad), "", json.dumps(orphan)]
+    file.write_text("\n".join(lines), "utf-8")
+    done = empty.run("import", str(file), status=os.EX_DATAERR)
+    assert done.stdout == "2 sessions with 0 messages imported, 1 failed\n"
+    first, second, third = done.stderr.splitlines()
+    assert first.startswith(f"sessionctl: {file}: line 2 is skipped, not JSON: ")
+    assert second.startswith(f"sessionctl: {file}: session 2 is not imported: session bad: ")
+    assert third == "sessionctl: session orphan continues nobody, which is not there"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "status"),
+    [("a.jsonl", '{"x": 1}\n', os.EX_DATAERR), ("a.jsonl", "", 0), ("a.txt", "\0\n", 65)],
+)
+def test_a_file_that_is_something_else(
+    empty: Ctl, tmp_path: Path, name: str, content: str, status: int
+) -> None:
+    file = tmp_path / name
+    file.write_text(content, "utf-8")
+    empty.run("import", str(file), status=status)
+
+
+def test_a_long_session_is_imported_in_parts(empty: Ctl, tmp_path: Path) -> None:
+    file = tmp_path / "long.jsonl"
+    text = "x" * 1_000_000
+    messages = [{"role": "user", "content": f"{number} {text}"} for number in range(7)]
+    session = {"id": "long", "title": "long one", "ended_at": 5.0, "messages": messages}
+    file.write_text(json.dumps(session), "utf-8")
+    assert empty.out("import", str(file)) == "1 session with 7 messages imported\n"
+    stored = empty.json("show", "long")
+    assert [message["content"] for message in stored["messages"]] == [
+        message["content"] for message in messages
+    ]
+    assert (stored["title"], stored["ended_at"]) == ("long one", 5.0)
+
+
+LEGACY = "20240101_000000_abcdef12"
+
+
+@pytest.fixture
+def legacy(tmp_path: Path) -> Path:
+    """A gateway's directory as older programs left it."""
+    folder = tmp_path / "sessions"
+    folder.mkdir()
+    key = "agent:main:telegram:dm:42"
+    entry = {
+        "session_key": key,
+        "session_id": LEGACY,
+        "created_at": "2024-01-01T00:00:00",
+        "updated_at": "2024-01-02T00:00:00",
+        "platform": "telegram",
+        "origin": {"platform": "telegram", "chat_id": "42", "user_id": "u42"},
+        "input_tokens": 5,
+    }
+    (folder / "sessions.json").write_text(json.dumps({key: entry}), "utf-8")
+    lines: list[dict[str, Any]] = [
+        {"role": "session_meta", "model": "m1", "platform": "telegram"},
+        {"role": "user", "content": "hello", "timestamp": "2024-01-01T00:00:01"},
+        {"role": "assistant", "content": "hi", "reasoning": "polite"},
+    ]
+    (folder / f"{LEGACY}.jsonl").write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    (folder / "bare.jsonl").write_text('{"role": "user", "content": "alone"}\n', "utf-8")
+    return folder
+
+
+def test_a_gateways_directory_is_imported_and_written_again(
+    empty: Ctl, legacy: Path, tmp_path: Path
+) -> None:
+    assert empty.out("import", str(legacy)) == (
+        "2 sessions with 3 messages imported, 1 session key taken over\n"
+    )
+    stored = empty.json("show", LEGACY)
+    assert (stored["source"], stored["user_id"], stored["model"]) == ("telegram", "u42", "m1")
+    assert (stored["input_tokens"], stored["message_count"]) == (5, 2)
+    assert stored["messages"][1]["reasoning"] == "polite"
+    copy = tmp_path / "copy"
+    empty.out("export", "--transcripts", str(copy))
+    lines = (copy / f"{LEGACY}.jsonl").read_text("utf-8").splitlines()
+    chat = [json.loads(line) for line in lines]
+    assert [(each["role"], each["content"]) for each in chat] == [
+        ("user", "hello"), ("assistant", "hi"),
+    ]  # fmt: skip
+    [entry] = json.loads((copy / "sessions.json").read_text("utf-8")).values()
+    assert (entry["session_id"], entry["updated_at"]) == (LEGACY, "2024-01-02T00:00:00")
+    empty.run("export", "--transcripts", str(copy), status=os.EX_USAGE)
+
+
+def test_one_transcript_is_a_session_named_like_the_file(empty: Ctl, legacy: Path) -> None:
+    assert empty.out("import", str(legacy / "bare.jsonl")) == (
+        "1 session with 1 message imported\n"
+    )
+    assert empty.json("show", "bare")["messages"][0]["content"] == "alone"
+
+
+def test_a_directory_without_sessions(empty: Ctl, tmp_path: Path) -> None:
+    said = empty.complaint("import", str(tmp_path), status=os.EX_NOINPUT)
+    assert "has neither transcripts (*.jsonl) nor a sessions.json" in said
+
+
+def test_import_makes_the_database(tmp_path: Path, ctl: Ctl, legacy: Path) -> None:
+    database = tmp_path / "new.db"
+    environment = {
+        "SESSIOND_DATABASE": str(database),
+        "SESSIOND_SOCKET": str(tmp_path / "sock"),
+        "XDG_STATE_HOME": str(tmp_path / "logs"),
+    }
+    try:
+        assert "2 sessions" in ctl.out("import", str(legacy), **environment)
+    finally:
+        os.kill(json.loads(ctl.out("status", "--json", **environment))["pid"], 15)
+
+
+# --- completion ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_can_complete(ctl: Ctl, shell: str) -> None:
+    assert "sessionctl" in ctl.out(_SESSIONCTL_COMPLETE=f"{shell}_source")
+
+
+def test_commands_are_completed(ctl: Ctl) -> None:
+    found = ctl.out(
+        COMP_WORDS="sessionctl st", COMP_CWORD="1", _SESSIONCTL_COMPLETE="bash_complete"
+    )
+    assert found.split() == ["plain,status", "plain,stats"]
