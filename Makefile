@@ -11,7 +11,7 @@ demo: $(READY)
 	$(BIN)/python -m tests.demo
 
 test: $(READY)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(READY)
 	$(BIN)/ruff format --check .
