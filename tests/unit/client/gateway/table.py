@@ -4,8 +4,20 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from sessiond_client import Conflict, NotFound
+import msgspec
+
+from sessiond_client import Conflict, Integrity, NotFound, SessiondError
 from sessiond_client.gateway.steps import Callback, Contended, FileWork, Plan, Step
+from sessiond_protocol.requests import Kind, Request
+from sessiond_protocol.requests.message import (
+    NOT_REPLACED,
+    Message,
+    MessageAppend,
+    MessageAppendMany,
+    MessagePage,
+    MessageReplace,
+    Page,
+)
 from sessiond_protocol.requests.route import (
     Route,
     RouteGet,
@@ -14,19 +26,29 @@ from sessiond_protocol.requests.route import (
     RoutePlaced,
     RoutePut,
     SessionSeveral,
+    Transcript,
+    TranscriptState,
 )
-from sessiond_protocol.requests.session import SessionGet
+from sessiond_protocol.requests.session import SessionEnsure, SessionGet
+from sessiond_protocol.schema import MESSAGE_COLUMN_NAMES
 
 T = TypeVar("T")
 
 
 class Table:
-    """Sessions and routes; ``ended`` holds why a session ended, ``puts`` what was applied."""
+    """Sessions with their messages, and routes; ``puts`` are the ones that were applied.
+
+    ``outage``: the error that every write meets, if any.
+    """
 
     def __init__(self) -> None:
         self.sessions: dict[str, dict[str, Any]] = {}
         self.routes: dict[str, Route] = {}
         self.puts: list[RoutePut] = []
+        self.messages: dict[str, list[tuple[int, Message]]] = {}
+        self.marked: set[str] = set()
+        self.outage: SessiondError | None = None
+        self._last_id = 0
 
     def make(self, session_id: str, **columns: Any) -> None:
         """A session that is there already."""
@@ -34,6 +56,8 @@ class Table:
 
     def answer(self, step: Step) -> Any:
         """What a step gives, or raises."""
+        if self.outage is not None and isinstance(step, Request) and step.KIND is Kind.WRITE:
+            raise self.outage
         match step:
             case RouteGet():
                 return self.routes.get(step.session_key)
@@ -48,6 +72,20 @@ class Table:
                 return self.sessions.get(step.session_id)
             case SessionSeveral():
                 return len(self.sessions) > 1
+            case MessageAppend():
+                return self._append(step.session_id, [step.message])[0]
+            case MessageAppendMany():
+                return self._append(step.session_id, step.messages)
+            case MessageReplace():
+                return self._replace(step)
+            case MessagePage():
+                return self._page(step)
+            case SessionEnsure():
+                self.sessions.setdefault(step.session_id, {"id": step.session_id})
+                return None
+            case TranscriptState():
+                stored = self.messages.get(step.session_id, [])
+                return Transcript(len(stored), step.session_id in self.marked)
             case Callback():
                 return step.function(*step.arguments)
             case FileWork():
@@ -103,6 +141,45 @@ class Table:
                 taken.append(each.session_key)
         return taken
 
+    def _append(self, session_id: str, messages: list[Message]) -> list[int]:
+        if session_id not in self.sessions:
+            raise Integrity(f"session {session_id!r} does not exist")
+        stored = self.messages.setdefault(session_id, [])
+        ids = []
+        for message in messages:
+            key = message.message_key
+            known = [place for place, each in stored if key and each.message_key == key]
+            if not known:
+                self._last_id += 1
+                known = [self._last_id]
+                stored.append((self._last_id, message))
+            ids.append(known[0])
+        return ids
+
+    def _replace(self, request: MessageReplace) -> int:
+        name, wanted = request.session_id, request.only_if
+        if name not in self.sessions:
+            raise Integrity(f"session {name!r} does not exist")
+        count = len(self.messages.get(name, []))
+        if wanted and (count != wanted.message_count or (wanted.unmarked and name in self.marked)):
+            return NOT_REPLACED
+        if request.mark_transcript:
+            self.marked.add(name)
+        self.messages[name] = []
+        return len(set(self._append(name, request.messages)))
+
+    def _page(self, request: MessagePage) -> Page:
+        found = [
+            {**dict.fromkeys(MESSAGE_COLUMN_NAMES), **msgspec.structs.asdict(message), "id": place}
+            for place, message in self.messages.get(request.session_id, [])
+            if place > request.after_id
+        ]
+        return Page(found[: request.limit], len(found) > request.limit)
+
+    def texts(self, session_id: str) -> list[str | None]:
+        """What was said in a session, as the database has it."""
+        return [message.content for _, message in self.messages.get(session_id, [])]
+
 
 class Running:
     """A plan under way: each :meth:`advance` carries out one step and hands over its result."""
@@ -131,7 +208,7 @@ class Running:
     def abandon(self, answer: Callable[[Step], Any], *, after_the_step: bool) -> None:
         """The process is killed, before or just after what it asked for happened."""
         if after_the_step and self._step is not None:
-            with suppress(Conflict, NotFound):
+            with suppress(SessiondError):
                 answer(self._step)
         self._plan.close()
 
