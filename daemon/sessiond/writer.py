@@ -16,6 +16,7 @@ from sessiond.inbox import Inbox
 from sessiond.stats import WriterStats
 from sessiond.work import Fate, Outcome, Work
 from sessiond_protocol import wire
+from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests import Kind
 from sessiond_protocol.requests.server import RequestStatus, ServerHello
 
@@ -74,20 +75,29 @@ class Writer:
             except UnsafeFile as unsafe:
                 self._alarm(unsafe)
                 return
-            except Exception:
+            except BaseException:
                 log.exception("the writer met an error of its own and goes on")
 
     def turn(self, patience: float | None = 1.0) -> bool:
         """One step: wait up to ``patience`` seconds for work, do it. False when all is done."""
         open_still = self._inbox.wait(0.0 if self._more_care else patience)
         for errand in self._inbox.take_errands():
-            errand()
+            self._run_errand(errand)
         works = self._gather()
         if works:
             self._serve(works)
+        self._more_care = False  # also if the care fails: failing over and over must not spin
         if open_still:
             self._more_care = self._database.care(idle=not works and not self._inbox.requests)
         return open_still
+
+    def _run_errand(self, errand: Callable[[], None]) -> None:
+        try:
+            errand()
+        except UnsafeFile:
+            raise
+        except Exception:
+            log.exception("an errand failed")
 
     def _gather(self) -> list[Work]:
         inbox, rule = self._inbox, self._rule
@@ -95,7 +105,7 @@ class Writer:
             return []
         expected = rule.expected(inbox.requests, inbox.writers)
         if expected > inbox.writers:
-            inbox.wait_for_more(expected, rule.limits.max_delay)
+            inbox.wait_for_more(expected, rule.limits.max_requests, rule.limits.max_delay)
         return inbox.take(rule.limits.max_requests, rule.limits.max_bytes)
 
     def _serve(self, works: list[Work]) -> None:
@@ -106,34 +116,51 @@ class Writer:
             applied = self._apply(writes)
             for work, outcome in zip(writes, applied.outcomes, strict=True):
                 answers.add(work, outcome)
-            self._committed(applied)
             self._rule.closed(len(answers.by_peer))
-            self._stats.batch(writes, applied, taken)
+            self._note(writes, applied, taken)
         for work in works:
             if work.request.KIND is not Kind.WRITE:
                 answers.add_bytes(work, self._answer_other(work))
         self._deliver(answers.deliveries())
+
+    def _note(self, writes: list[Work], applied: Applied, taken: float) -> None:
+        """Tell watchers and statistics; whatever happens there, the answers must go out."""
+        try:
+            self._committed(applied)
+            self._stats.batch(writes, applied, taken)
+        except Exception:
+            log.exception("what a batch changed could not be passed on")
 
     def _apply(self, writes: Sequence[Work]) -> Applied:
         try:
             return self._database.apply(writes)
         except UnsafeFile:
             raise
-        except Exception as error:
+        except BaseException as error:
             # The database promises to raise nothing else; a bug must not leave callers hanging,
             # and what became of the transaction is not known here.
             log.exception("applying a batch failed in a way that nobody foresaw")
             raise UnsafeFile(f"the fate of a batch is unknown: {error!r}") from error
 
     def _answer_other(self, work: Work) -> bytes:
+        try:
+            return wire.response(work.msgid, self._ask(work))
+        except UnsafeFile:
+            raise
+        except Failure as failure:
+            return wire.error_response(work.msgid, failure.wire())
+        except Exception as error:
+            log.exception("%s failed in a way that nobody foresaw", work.request.METHOD)
+            failure = Failure(Code.INTERNAL, f"{type(error).__name__}: {error}")
+            return wire.error_response(work.msgid, failure.wire())
+
+    def _ask(self, work: Work) -> Any:
         request = work.request
         if isinstance(request, ServerHello):
-            result = self._welcome(work, self._database.greet(request))
-        elif isinstance(request, RequestStatus):
-            result = self._database.status(request.client_id, request.seq)
-        else:
-            result = None
-        return wire.response(work.msgid, result)
+            return self._welcome(work, self._database.greet(request))
+        if isinstance(request, RequestStatus):
+            return self._database.status(request.client_id, request.seq)
+        return None
 
 
 class _Answers:

@@ -49,7 +49,7 @@ def check_integer(
     Raises ``ValueError`` that names the argument, the value and the bounds.
     """
     if not isinstance(value, int):
-        raise ValueError(f"{name} must be an integer, not {type(value).__name__}")  # noqa: TRY004
+        raise ValueError(f"{name} must be an integer, not {type(value).__name__}")
     if not minimum <= value <= maximum:
         # An integer of thousands of digits cannot be printed.
         shown = str(value) if value.bit_length() < 512 else "the value"
@@ -60,7 +60,7 @@ def check_integer(
 def check_real(value: object, name: str) -> float:
     """``value`` as a finite float; ``ValueError`` naming the argument otherwise."""
     if not isinstance(value, int | float):
-        raise ValueError(f"{name} must be a number, not {type(value).__name__}")  # noqa: TRY004
+        raise ValueError(f"{name} must be a number, not {type(value).__name__}")
     try:
         real = float(value)
     except OverflowError:
@@ -120,7 +120,7 @@ def split_content(content: object) -> tuple[str | None, str | None, bytes | None
         return text, to_json(text, "content"), text_hash(text)
     if not isinstance(content, list | tuple | dict):
         kind = type(content).__name__
-        raise ValueError(  # noqa: TRY004
+        raise ValueError(
             f"content must be text, None, a list or a dict, not {kind}"
         )
     value = to_json(content, "content")

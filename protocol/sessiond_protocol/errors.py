@@ -48,7 +48,7 @@ REFUSALS: frozenset[Code] = frozenset(
 )
 
 
-class Failure(Exception):  # noqa: N818 (an outcome that travels, not an exception class family)
+class Failure(Exception):
     """A request's failure as it stands on the wire: ``[code, message, data]``.
 
     The daemon raises it where a request fails; the client turns it into a

@@ -31,7 +31,7 @@ _EXIT_STATUS: Final = {
 }
 
 
-class OpenRefused(Exception):  # noqa: N818 (a decision about a file, told to a person)
+class OpenRefused(Exception):
     """The file is not opened, and nothing in it was changed.
 
     The text names the file, what was found, and what is allowed. ``exit_status`` is what a

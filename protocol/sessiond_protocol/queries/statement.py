@@ -28,7 +28,7 @@ def listed(column: str, values: Iterable[str], name: str, *, negated: bool = Fal
     ``name`` is the argument that an error names.
     """
     if isinstance(values, str):
-        raise ValueError(f"{name} must be a list of text, not text")  # noqa: TRY004
+        raise ValueError(f"{name} must be a list of text, not text")
     members = list(dict.fromkeys(values))
     if len(members) > MAX_SOURCES:
         raise ValueError(f"{name} has {len(members)} entries, at most {MAX_SOURCES} are allowed")
