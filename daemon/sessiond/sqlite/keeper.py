@@ -5,10 +5,11 @@ import os
 import random
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import apsw
 
+from sessiond.database import UnsafeFile
 from sessiond.sqlite import opening, pragmas
 from sessiond.sqlite.access import CrashPoint
 from sessiond.sqlite.checkpoint import CheckpointLimits
@@ -22,6 +23,10 @@ from sessiond_protocol import paths, state_file
 from sessiond_protocol.state_file import State, StateFile
 
 log = logging.getLogger("sessiond.keeper")
+
+T = TypeVar("T")
+
+_EMPTY_LOG_MS: Final = 5_000
 
 
 class AlreadyServed(Exception):
@@ -101,7 +106,11 @@ class Keeper:
     # --- opening ---------------------------------------------------------------------------
 
     def open(self, migrating: Callable[[float], None]) -> Store:
-        """The store, ready for its first batch. Raises :class:`OpenRefused`."""
+        """The store, ready for its first batch.
+
+        Raises :class:`OpenRefused`, and :class:`UnsafeFile` after which nothing may be closed.
+        """
+        found_log = _size(f"{self.path}-wal") > 0
         connection = self._patiently(
             lambda: opening.open_database(
                 self.path,
@@ -119,10 +128,12 @@ class Keeper:
         )
         known = self._before.commits if self._before is not None else None
         self._crash_point("before start commit")
-        start = self._patiently(lambda: opening.start_commit(connection, known))
+        start = self._start_commit(connection, known)
         self._crash_point("after start commit")
         if start.renewed:
             log.info("the database has a new generation, %s", start.generation.hex())
+        if found_log:
+            self._empty_log(connection)
         pragmas.set_durability(connection, full=self._durability == "full")
         pragmas.set_triggers(connection, look(connection).mode)
         self._patiently(self._guard.protect)
@@ -138,7 +149,33 @@ class Keeper:
         )
         return self._store
 
-    def _patiently(self, attempt: Callable[[], Any]) -> Any:
+    def _start_commit(self, connection: apsw.Connection, known: int | None) -> opening.Start:
+        try:
+            with opening.refusing(self.path):
+                return self._patiently(lambda: opening.start_commit(connection, known))
+        except OpenRefused as refused:
+            if refused.reason is Reason.IO:
+                raise UnsafeFile(f"the fate of the first commit is unknown: {refused}") from refused
+            raise
+
+    def _empty_log(self, connection: apsw.Connection) -> None:
+        """Move what the life before left in the log into the database, and begin a new log.
+
+        If a sync of the log failed then, some of its pages may count as written that never
+        were: reading finds them in the cache, but no later sync would bring them to the disk.
+        """
+        connection.set_busy_timeout(_EMPTY_LOG_MS)
+        try:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        except (apsw.BusyError, apsw.FullError) as error:
+            log.warning("%s-wal cannot be emptied at the start: %s", self.path, error)
+        except apsw.Error as error:
+            with opening.refusing(self.path):
+                raise error
+        finally:
+            connection.set_busy_timeout(0)
+
+    def _patiently(self, attempt: Callable[[], T]) -> T:
         """Do something that another program's lock may hold up, until the deadline."""
         deadline = time.monotonic() + self._lock_timeout
         while True:
