@@ -187,7 +187,7 @@ class Mending:
 
     def _start_anew(self) -> None:
         access = self._access
-        log.warning("the %s: it is filled anew", access.health.pairs)
+        log.warning("the pair index is filled anew (%s)", access.health.pairs)
         reason = access.health.pairs
         try:
             with access.working() as connection:

@@ -21,6 +21,7 @@ from sessiond.sqlite.receipts import Channels
 from sessiond.sqlite.search_index import index_for
 from sessiond.sqlite.transaction import EndedTransaction, Run, RunAgain, refuse_batch
 from sessiond.work import Outcome, Work, refusal
+from sessiond_protocol.channel import ServerChannel
 from sessiond_protocol.errors import Code
 from sessiond_protocol.requests.server import ServerHello
 
@@ -222,7 +223,7 @@ class Store:
         self, works: Sequence[Work], code: Code, message: str, runs: int, started: float
     ) -> Applied:
         spent = time.monotonic() - started
-        outcomes = refuse_batch(works, self._channels.get, code, message)
+        outcomes = refuse_batch(works, self._channel_if_readable, code, message)
         return Applied(outcomes, [], 0, runs, spent, 0.0, 0.0)
 
     def _damaged(self, damage: IndexDamaged | FileDamaged) -> None:
@@ -240,16 +241,20 @@ class Store:
 
     # --- channels --------------------------------------------------------------------------
 
+    def _channel_if_readable(self, client_id: bytes) -> ServerChannel:
+        """A channel's state, a new one's where the file is too damaged to say."""
+        try:
+            return self._channels.get(client_id)
+        except apsw.Error as error:
+            log.warning("the state of a channel cannot be read: %s", error)
+            return ServerChannel()
+
     def greet(self, hello: ServerHello) -> Greeting:
         """The state of a channel, as of the last commit."""
         if hello.client_id is None:
             return Greeting(False, 0, self.generation)
-        try:
-            channel = self._channels.get(hello.client_id)
-        except apsw.Error as error:
-            # Nothing is decided by this answer: whoever resends meets the receipts, or is refused.
-            log.warning("the state of a channel cannot be read: %s", error)
-            return Greeting(False, 0, self.generation)
+        # A wrong "unknown" decides nothing: whoever resends meets the receipts, or is refused.
+        channel = self._channel_if_readable(hello.client_id)
         return Greeting(channel.known, channel.last, self.generation)
 
     def status(self, client_id: bytes, seq: int) -> str:
@@ -283,10 +288,17 @@ class Store:
         self._rebuild.abandon()
         self._access.reload()
 
-    def rebuild_index(self, reason: str = "a rebuild was asked for") -> None:
-        """Have the search index rebuilt by the next turns of :meth:`care`."""
-        if not self._access.health.words:
-            self._access.health.words = reason
+    def rebuild_index(self) -> bool:
+        """Have both indexes made anew by the next turns of :meth:`care`.
+
+        False if ``messages_fts`` is another program's, whose index is not touched.
+        """
+        access = self._access
+        access.health.pairs = access.health.pairs or "pair index to be filled anew"
+        if not access.may_rebuild_words:
+            return False
+        access.health.words = access.health.words or "a rebuild was asked for"
+        return True
 
     def _sample(self) -> None:
         now = self._clock()

@@ -103,12 +103,22 @@ def test_a_pair_index_that_cannot_be_made_anew_is_left(tmp_path: Path) -> None:
 
 
 def test_a_rebuild_that_was_asked_for_is_made(file: Opened) -> None:
+    file.append("a", "中文")
     file.settle()
-    file.store.rebuild_index()
+    assert file.store.rebuild_index() is True
     assert file.store.health()["index"]["state"] == "degraded"
     file.care()
-    assert file.store.health()["index"]["state"] == "healthy"
-    assert file.store.health()["index"]["rebuilds"] == 1
+    health = file.store.health()["index"]
+    assert (health["state"], health["rebuilds"], health["pairs_behind"]) == ("healthy", 1, 0)
+    assert file.check().sound
+
+
+def test_an_index_of_another_program_is_not_rebuilt(file: Opened) -> None:
+    with foreign(file.path) as other:
+        other.execute("DROP TABLE messages_fts")
+        other.execute("CREATE VIRTUAL TABLE messages_fts USING fts5(content)")
+    file.care()
+    assert file.store.rebuild_index() is False
 
 
 def test_damage_of_the_file_found_between_batches_stops_the_writing(tmp_path: Path) -> None:

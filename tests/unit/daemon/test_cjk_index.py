@@ -88,7 +88,10 @@ def test_deleted_messages_leave_no_pairs(file: Opened) -> None:
     file.append("a", "中文一")
     file.append("b", "中文二")
     file.results(
-        appending("a", "中文三"), MessageClear(session_id="a"), SessionDelete(session_id="b")
+        appending("a", "中文三"),
+        MessageClear(session_id="a"),
+        SessionDelete(session_id="b"),
+        appending("a", "plain"),
     )
     assert _pairs(file) == {}
     integrity(file.connection)

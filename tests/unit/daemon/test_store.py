@@ -11,12 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sessiond.database import UnsafeFile
+from sessiond.database import Greeting, UnsafeFile
 from sessiond.sqlite import pragmas
 from sessiond.sqlite.store import Store
 from sessiond.work import Fate, Outcome
 from sessiond_protocol.requests import Request
 from sessiond_protocol.requests.message import MessageAppendMany, MessageClear, MessageReplace
+from sessiond_protocol.requests.server import ServerHello
 from sessiond_protocol.requests.session import (
     SessionCreate,
     SessionDelete,
@@ -270,10 +271,76 @@ def test_damage_of_the_file_stops_writing_and_not_reading(tmp_path: Path) -> Non
         store.close()
 
 
+def test_a_channel_that_cannot_be_read_is_new_and_nothing_raises(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with opened(path) as file:
+        root = file.value("SELECT rootpage FROM sqlite_schema WHERE name = 'sessiond_clients'")
+        size = file.value("PRAGMA page_size")
+    with path.open("r+b") as raw:
+        raw.seek((root - 1) * size)
+        raw.write(b"\xff" * 64)
+    hello = ServerHello(protocol=1, client_id=b"x" * 16)
+    with opened(path) as file:
+        assert file.store.greet(hello) == Greeting(False, 0, file.store.generation)
+        assert file.store.status(b"x" * 16, 1) == "unknown"
+        work = works(appending("a", "one"))[0]
+        work.channel, work.seq, work.floor = b"x" * 16, 1, 1
+        (outcome,) = file.store.apply([work]).outcomes
+        assert _code(outcome) == "database"
+        assert file.store.health()["writable"] is False
+
+
 def _open_without_looking(path: Path) -> apsw.Connection:
     connection = apsw.Connection(str(path))
     pragmas.configure(connection, 1024)
     return connection
+
+
+class FailingCommit(apsw.Connection):
+    """Fails at COMMIT as told, having committed or not."""
+
+    error: type[apsw.Error] | None = None
+    commits_first = False
+
+    def execute(self, statements: str, *arguments: Any, **options: Any) -> Any:
+        if statements == "COMMIT" and self.error is not None:
+            super().execute("COMMIT" if self.commits_first else "ROLLBACK")
+            raise self.error("as told")
+        return super().execute(statements, *arguments, **options)
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_commit_of_unknown_fate_answers_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stored: bool
+) -> None:
+    monkeypatch.setattr(apsw, "Connection", FailingCommit)
+    with opened(tmp_path / "state.db") as file:
+        file.append("a", "one")
+        assert isinstance(file.connection, FailingCommit)
+        file.connection.error, file.connection.commits_first = apsw.IOError, stored
+        with pytest.raises(UnsafeFile, match="the fate of a commit is unknown: as told"):
+            file.apply(appending("a", "two"))
+        file.store.rebuild_index()
+        with pytest.raises(UnsafeFile):
+            file.care()
+        file.connection.error = None
+
+
+@pytest.mark.parametrize("error", [apsw.FullError, apsw.ConstraintError])
+def test_a_commit_that_is_known_to_have_failed_refuses_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[apsw.Error]
+) -> None:
+    monkeypatch.setattr(apsw, "Connection", FailingCommit)
+    with opened(tmp_path / "state.db") as file:
+        file.append("a", "one")
+        assert isinstance(file.connection, FailingCommit)
+        file.connection.error = error
+        (outcome,) = file.apply(appending("a", "two"))
+        assert outcome.fate is Fate.REFUSED
+        assert _code(outcome) == ("disk_full" if error is apsw.FullError else "database")
+        file.connection.error = None
+        assert file.results(appending("a", "three")) == [2]
+        assert file.store.commits == file.value("SELECT commits FROM sessiond_meta")
 
 
 # --- health ----------------------------------------------------------------------------------
