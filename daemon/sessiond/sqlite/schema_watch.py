@@ -8,6 +8,7 @@ import apsw
 
 from sessiond.sqlite import pragmas
 from sessiond.sqlite.judge import Mode, Verdict, look, schema_cookie
+from sessiond_protocol.schema import SIDE_TABLES
 
 log = logging.getLogger("sessiond.schema")
 
@@ -81,24 +82,10 @@ def _refusal(verdict: Verdict) -> str | None:
     missing = (*verdict.missing_columns, *verdict.missing_tables)
     kind = "column" if verdict.missing_columns else "table"
     if not missing:
-        missing = tuple(name for name in verdict.missing_sides if name in _NEEDED_SIDES)
+        missing = tuple(name for name in verdict.missing_sides if name in SIDE_TABLES)
     if not missing:
         return None
     return (
         f"the database has lost the {kind} {', '.join(missing)} to another program:"
         " nothing can be written until it is back, reading goes on"
     )
-
-
-_NEEDED_SIDES: Final = frozenset(
-    {
-        "sessiond_meta",
-        "sessiond_clients",
-        "sessiond_receipts",
-        "sessiond_content",
-        "sessiond_message_keys",
-        "sessiond_cjk",
-        "sessiond_cjk_fts",
-        "sessiond_routes",
-    }
-)
