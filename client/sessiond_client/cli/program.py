@@ -81,7 +81,11 @@ def suggestion(name: str) -> str:
     meant = [_OTHER_NAMES[wanted]] if _OTHER_NAMES.get(wanted) in COMMANDS else []
     meant = meant or difflib.get_close_matches(wanted, COMMANDS, 2, 0.8)
     meant = meant or difflib.get_close_matches(wanted, COMMANDS, 1, 0.5)
-    return f", did you mean {' or '.join(map(repr, meant))}?" if meant else ""
+    return _meant(meant)
+
+
+def _meant(names: Sequence[str]) -> str:
+    return f", did you mean {' or '.join(map(repr, names))}?" if names else ""
 
 
 def _version(ctx: click.Context, param: click.Parameter, wanted: bool) -> None:
@@ -178,6 +182,8 @@ def _complain(error: click.ClickException) -> int:
         click.echo(message, err=True)
         return os.EX_USAGE
     path = error.ctx.command_path if error.ctx else "sessionctl"
+    if isinstance(error, click.NoSuchOption):
+        message = f"no such option {error.option_name!r}{_meant(error.possibilities or ())}"
     return _say(f"{_plain(message)}; try '{path} --help'", os.EX_USAGE)
 
 

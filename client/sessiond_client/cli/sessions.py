@@ -54,13 +54,18 @@ def _unknown(name: str, newest: Sequence[dict[str, Any]]) -> str:
 
 
 def near(name: str, sessions: Sequence[dict[str, Any]]) -> list[str]:
-    """Ids and titles like ``name``, the best first."""
+    """Ids and titles like ``name``, or with a word like it, the best first."""
     known: dict[str, str] = {}
+    words: dict[str, list[str]] = {}
     for session in sessions:
         for text in (session["id"], session.get("title")):
             if isinstance(text, str) and text:
                 known.setdefault(text.casefold(), text)
+                for word in text.casefold().split():
+                    words.setdefault(word, []).append(text)
     wanted = name.casefold()
-    within = [text for key, text in known.items() if len(wanted) > 2 and wanted in key]
     close = [known[key] for key in difflib.get_close_matches(wanted, known, NEAR, 0.6)]
-    return [one_line(text) for text in dict.fromkeys([*close, *within])][:NEAR]
+    within = [text for key, text in known.items() if len(wanted) > 2 and wanted in key]
+    alike = difflib.get_close_matches(wanted, words, 1, 0.75)
+    with_word = [text for word in alike for text in words[word]]
+    return [one_line(text) for text in dict.fromkeys([*close, *within, *with_word])][:NEAR]

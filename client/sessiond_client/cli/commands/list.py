@@ -32,6 +32,8 @@ def command(
 ) -> None:
     """List sessions, the newest first.
 
+    At a terminal the first message stands dim in the place of a missing title.
+
     \b
     Examples:
       sessionctl list
@@ -55,7 +57,7 @@ def command(
 
 COLUMNS = (
     output.Column("ID", most=36, style="cyan"),
-    output.Column("TITLE OR FIRST MESSAGE", flexible=True),
+    output.Column("TITLE", flexible=True),
     output.Column("SOURCE", most=10),
     output.Column("MESSAGES", right=True),
     output.Column("LAST ACTIVE", right=True),

@@ -52,9 +52,12 @@ def test_nothing_is_suggested_for_what_is_like_nothing() -> None:
 def test_a_mistyped_option_suggests_the_right_one(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run([name, "--databse", "x"]) == os.EX_USAGE
+    options = [each for each in command(name).params if isinstance(each, click.Option)]
+    right = max((flag for option in options for flag in option.opts), key=len)
+    mistyped = right[:-2] + right[-1] + right[-2]
+    assert run([name, mistyped]) == os.EX_USAGE
     said = capsys.readouterr().err
-    assert "did you mean '--database'?" in said.lower()
+    assert said.startswith(f"sessionctl: no such option {mistyped!r}, did you mean {right!r}")
     assert said.endswith(f"; try 'sessionctl {name} --help'\n")
     assert said.count("\n") == 1
 
@@ -68,7 +71,6 @@ def test_every_command_has_help_with_examples(
     assert "  Examples:\n" in text
     assert f"sessionctl {name}" in text.split("Examples:")[1].split("Options:")[0]
     assert max(map(len, text.splitlines())) <= 80
-    assert command(name).get_short_help_str(200) == command(name).get_short_help_str(70)
 
 
 def test_options_of_the_place_stand_before_or_after_the_command(

@@ -87,7 +87,8 @@ def test_many_that_start_alike_are_counted() -> None:
         find_session(db, "x")
 
 
-def test_part_of_a_title_is_near() -> None:
-    assert near("lisbon", [{"id": "1", "title": "A long trip to Lisbon and back"}]) == [
+@pytest.mark.parametrize("name", ["lisbon", "Lisbn", "long trip"])
+def test_part_of_a_title_is_near(name: str) -> None:
+    assert near(name, [{"id": "1", "title": "A long trip to Lisbon and back"}]) == [
         "A long trip to Lisbon and back"
     ]
