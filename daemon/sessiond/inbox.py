@@ -52,10 +52,27 @@ class Inbox:
     def discard(self, peer: Any) -> list[Work]:
         """Take back what a connection has waiting; nobody will read its answers."""
         with self._arrived:
-            queue = self._queues.pop(peer, None)
-            works = list(queue) if queue else []
-            self._account(works)
-            return works
+            return self._take_back(peer)
+
+    def discard_channel(self, channel: bytes, keep: Any = None) -> list[Work]:
+        """Take back what every connection but ``keep`` has waiting, if it is of this channel.
+
+        Those that are closed already, too: hello's answer says what was decided, and what was
+        sent before must not be decided after it.
+        """
+        with self._arrived:
+            others = [peer for peer in self._queues if peer is not keep]
+            return [work for peer in others for work in self._take_back(peer, channel)]
+
+    def _take_back(self, peer: Any, channel: bytes | None = None) -> list[Work]:
+        queue = self._queues.get(peer, ())
+        works = [work for work in queue if channel is None or work.channel == channel]
+        if len(works) == len(queue):
+            self._queues.pop(peer, None)
+        elif works:
+            self._queues[peer] = deque(work for work in queue if work.channel != channel)
+        self._account(works)
+        return works
 
     def close(self) -> None:
         """Let ``wait`` return False once everything has been taken."""
@@ -70,10 +87,13 @@ class Inbox:
                 self._arrived.wait(timeout)
             return bool(self.requests or self._errands) or not self._closed
 
-    def wait_for_more(self, writers: int, timeout: float) -> None:
-        """Wait until at least ``writers`` connections have something here, or the time is up."""
+    def wait_for_more(self, writers: int, requests: int, timeout: float) -> None:
+        """Wait for so many connections or requests to have something here, or ``timeout``."""
         with self._arrived:
-            self._arrived.wait_for(lambda: len(self._queues) >= writers or self._closed, timeout)
+            self._arrived.wait_for(
+                lambda: len(self._queues) >= writers or self.requests >= requests or self._closed,
+                timeout,
+            )
 
     def take_errands(self) -> list[Callable[[], None]]:
         """Everything the writer should run before its next batch."""
@@ -105,14 +125,15 @@ class Inbox:
         share = max(1, max_requests // (len(queues) or 1))
         while queues and len(taken) < max_requests:
             for peer in list(queues):
+                if taken and (len(taken) >= max_requests or size >= max_bytes):
+                    return taken  # whoever got nothing this time comes first the next time
                 queue = queues.pop(peer)
                 for _ in range(min(share, len(queue))):
-                    if taken and (len(taken) >= max_requests or size >= max_bytes):
-                        queues[peer] = queue
-                        return taken
                     work = queue.popleft()
                     size += work.size
                     taken.append(work)
+                    if len(taken) >= max_requests or size >= max_bytes:
+                        break
                 if queue:
                     queues[peer] = queue  # to the end of the round
             share = max(1, (max_requests - len(taken)) // (len(queues) or 1))

@@ -20,11 +20,13 @@ class Peer(Protocol):
 class Work:
     """One request on its way: who asked, what, where it stands and until when it is wanted.
 
+    ``channel`` is its connection's channel when it was read: a later hello may open another.
     ``seq`` is None for a write outside a channel. ``deadline`` is on the monotonic clock.
     ``size`` is the request's share of the inbox's bounds, in bytes.
     """
 
     __slots__ = (
+        "channel",
         "deadline",
         "digest",
         "failure",
@@ -51,6 +53,7 @@ class Work:
         failure: Failure | None = None,
     ) -> None:
         self.peer = peer
+        self.channel: bytes | None = peer.client_id
         self.msgid = msgid
         self.request = request
         self.received = received

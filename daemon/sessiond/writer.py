@@ -151,8 +151,8 @@ class Writer:
             return wire.error_response(work.msgid, failure.wire())
         except Exception as error:
             log.exception("%s failed in a way that nobody foresaw", work.request.METHOD)
-            failure = Failure(Code.INTERNAL, f"{type(error).__name__}: {error}")
-            return wire.error_response(work.msgid, failure.wire())
+            unforeseen = Failure(Code.INTERNAL, f"{type(error).__name__}: {error}")
+            return wire.error_response(work.msgid, unforeseen.wire())
 
     def _ask(self, work: Work) -> Any:
         request = work.request

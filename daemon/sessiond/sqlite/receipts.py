@@ -1,54 +1,93 @@
 """Channels and receipts in the database: what makes a resent write recognisable."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import apsw
 
-from sessiond_protocol.channel import ChannelRun, ServerChannel, load_receipts, store_receipts
+from sessiond.sqlite.ask import rows, value
+from sessiond_protocol.channel import (
+    ChannelRun,
+    Receipt,
+    ServerChannel,
+    load_receipts,
+    store_receipts,
+)
+from sessiond_protocol.errors import Code, Failure
+from sessiond_protocol.expiry import MAX_ROWS
 
 
 class Channels:
     """The channels the writer knows, as of its last commit, and their rows.
 
-    Only the writer thread uses it.
+    Only the writer thread uses it. ``touched`` gathers which channels were asked for, and
+    ``crowded`` tells that one found no room, for those who make it.
     """
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, max_rows: int = MAX_ROWS) -> None:
         self._connection = connection
         self._channels: dict[bytes, ServerChannel] = {}
+        self.max_rows = max_rows
+        self.touched: set[bytes] = set()
+        self.crowded = False
 
     def get(self, client_id: bytes) -> ServerChannel:
         """A channel's committed state; an unknown one is new."""
+        self.touched.add(client_id)
         channel = self._channels.get(client_id)
         if channel is None:
             channel = self._channels[client_id] = self._load(client_id)
         return channel
 
+    def admit(self, client_id: bytes) -> ServerChannel:
+        """The same for a channel that says hello.
+
+        Raises :class:`Failure` with ``overloaded`` if it is new and there is no room for its row.
+        """
+        channel = self.get(client_id)
+        if not channel.known and self.count() >= self.max_rows:
+            self.crowded = True
+            self.forget(client_id)
+            raise Failure(
+                Code.OVERLOADED,
+                f"{self.max_rows} channels are remembered already; there is room again when some"
+                " have not been connected for an hour",
+            )
+        return channel
+
+    def count(self) -> int:
+        """How many channels have a row."""
+        return int(value(self._connection, "SELECT count(*) FROM sessiond_clients"))
+
     def forget(self, client_id: bytes) -> None:
         """Drop a channel from memory; its rows stay."""
         self._channels.pop(client_id, None)
+
+    def keep_only(self, connected: Collection[bytes]) -> None:
+        """Drop from memory whatever has no connection; it is read again when it is asked for."""
+        for client_id in [each for each in self._channels if each not in connected]:
+            del self._channels[client_id]
 
     def clear(self) -> None:
         """Drop everything from memory: the file's history changed."""
         self._channels.clear()
 
     def _load(self, client_id: bytes) -> ServerChannel:
-        rows = self._connection.execute(
-            "SELECT last, floor FROM sessiond_clients WHERE client = ?", (client_id,)
-        ).fetchall()
-        if not rows:
+        found = rows(
+            self._connection,
+            "SELECT last, floor FROM sessiond_clients WHERE client = ?",
+            (client_id,),
+        )
+        if not found:
             return ServerChannel()
-        last, floor = rows[0]
+        last, floor = found[0]
         channel = ServerChannel(last, floor, known=True)
-        stored = self._connection.execute(
-            "SELECT answers FROM sessiond_receipts WHERE client = ? AND last_seq >= ?"
-            " ORDER BY last_seq",
+        stored = rows(
+            self._connection,
+            "SELECT answers FROM sessiond_receipts WHERE client = ? AND last_seq >= ?",
             (client_id, floor),
-        ).fetchall()
+        )
         receipts = [each for (answers,) in stored for each in load_receipts(answers)]
-        for receipt in sorted(receipts, key=lambda each: each.seq):
-            channel.receipts[receipt.seq] = receipt
-            channel.answer_bytes += len(bytes(receipt.result))
+        channel.keep(sorted((each for each in receipts if each.seq >= floor), key=_seq))
         return channel
 
     def write(self, runs: Iterable[tuple[bytes, ChannelRun]], now: float) -> None:
@@ -83,3 +122,31 @@ class Channels:
         """Take over what was decided, after the commit."""
         for client_id, run in runs:
             self.get(client_id).absorb(run)
+
+    def remove(self, client_ids: Collection[bytes]) -> None:
+        """Delete the rows of channels, inside a transaction; :meth:`forget` them after it."""
+        for table in ("sessiond_receipts", "sessiond_clients"):
+            self._connection.executemany(
+                f"DELETE FROM {table} WHERE client = ?", [(each,) for each in client_ids]
+            )
+
+    def seen(self, client_ids: Collection[bytes], now: float) -> None:
+        """Note inside a transaction that channels are in use, though they decide nothing."""
+        self._connection.executemany(
+            "UPDATE sessiond_clients SET last_seen = ? WHERE client = ?",
+            [(now, each) for each in client_ids],
+        )
+
+    def ages(self, after: bytes, limit: int) -> list[tuple[bytes, float]]:
+        """``(client id, last seen)`` of the next rows in the order of their ids."""
+        found = rows(
+            self._connection,
+            "SELECT client, last_seen FROM sessiond_clients WHERE client > ?"
+            " ORDER BY client LIMIT ?",
+            (after, limit),
+        )
+        return [(client_id, last_seen) for client_id, last_seen in found]
+
+
+def _seq(receipt: Receipt) -> int:
+    return receipt.seq

@@ -17,7 +17,15 @@ from sessiond.sqlite.batch import Batch
 from sessiond.sqlite.damage import damage_of
 from sessiond.sqlite.handlers import HANDLERS
 from sessiond.work import Fate, Outcome, Work, refusal
-from sessiond_protocol.channel import ChannelRun, Receipt, ServerChannel, Verdict, decides
+from sessiond_protocol.channel import (
+    MAX_ANSWER_BYTES,
+    MAX_UNDECIDED,
+    ChannelRun,
+    Receipt,
+    ServerChannel,
+    Verdict,
+    decides,
+)
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests import REQUESTS, Kind
 from sessiond_protocol.requests.server import BatchApply
@@ -74,7 +82,7 @@ class Run:
         return outcome
 
     def _channel(self, work: Work) -> ChannelRun | None:
-        client_id = work.peer.client_id
+        client_id = work.channel
         if client_id is None or work.seq is None:
             return None
         runs = self._batch.runs
@@ -102,7 +110,7 @@ class Run:
 
     def _in_savepoint(self, index: int, work: Work) -> Outcome:
         batch = self._batch
-        staged, events = batch.staged.copy(), len(batch.events)
+        staged, events, last_id = batch.staged.copy(), len(batch.events), batch.last_message_id
         batch.execute("SAVEPOINT request")
         try:
             result = _apply(batch, work)
@@ -116,6 +124,7 @@ class Run:
             batch.execute("RELEASE request")
             batch.staged = staged
             batch.changes += 1
+            batch.last_message_id = last_id
             del batch.events[events:]
             return outcome
 
@@ -133,7 +142,7 @@ def refuse_batch(works: Sequence[Work], load: Load, code: Code, message: str) ->
 def _refuse(
     work: Work, runs: dict[bytes, ChannelRun], load: Load, code: Code, message: str
 ) -> Outcome:
-    client_id = work.peer.client_id
+    client_id = work.channel
     if client_id is None or work.seq is None:
         # Outside a channel a request that does not fit uses up no number.
         return (
@@ -189,9 +198,13 @@ def _without_deciding(verdict: Verdict, run: ChannelRun, work: Work) -> Outcome:
         return Outcome(Fate.DROPPED)
     if verdict is Verdict.REUSED:
         return _failed(Code.CONFLICT, f"number {work.seq} was already used for a different request")
-    return refusal(
-        Code.OUT_OF_ORDER, f"number {work.seq} is not next, {max(run.last, run.floor - 1) + 1} is"
-    )
+    if verdict is Verdict.FULL:
+        return refusal(
+            Code.OVERLOADED,
+            f"too many answers are unconfirmed from number {run.floor} on: at most"
+            f" {MAX_UNDECIDED} or {MAX_ANSWER_BYTES} bytes, confirm them by a higher floor",
+        )
+    return refusal(Code.OUT_OF_ORDER, f"number {work.seq} is not next, {run.next} is")
 
 
 def _failed(code: Code, message: str, data: dict[str, Any] | None = None) -> Outcome:

@@ -1,12 +1,15 @@
 """Requests about messages and search."""
 
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
 
 from sessiond_protocol.requests.base import Count, Int64, Kind, Request
 
 Row = dict[str, Any]
+
+# A batch adds many of these up: their sum must fit a column, too.
+CallCount = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 class Message(
@@ -24,7 +27,7 @@ class Message(
     content_value: str | None = None
     tool_name: str | None = None
     tool_calls: str | None = None
-    tool_call_count: Count = 0
+    tool_call_count: CallCount = 0
     tool_call_id: str | None = None
     token_count: Int64 | None = None
     finish_reason: str | None = None
