@@ -46,6 +46,14 @@ def test_every_module_of_the_checkout_is_in_it(wheel: Path) -> None:
             assert path.relative_to(ROOT / folder).as_posix() in held
 
 
+def test_the_units_are_in_it(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        for path in (ROOT / "systemd").rglob("*"):
+            if path.is_file():
+                name = path.relative_to(ROOT / "systemd").as_posix()
+                assert archive.read(f"sessiond_client/systemd/{name}") == path.read_bytes()
+
+
 def test_its_commands_work_once_it_is_installed(wheel: Path, tmp_path: Path) -> None:
     home = tmp_path / "env"
     venv.create(home, symlinks=True)
@@ -65,3 +73,9 @@ def test_its_commands_work_once_it_is_installed(wheel: Path, tmp_path: Path) -> 
         )
         assert word in done.stdout
         assert (installed / "sessiond_client").is_dir()
+    done = subprocess.run(
+        [str(home / "bin" / "sessionctl"), "install", "--user", "--root", str(tmp_path / "root")],
+        capture_output=True, text=True, check=True, timeout=30,
+    )  # fmt: skip
+    (service,) = (tmp_path / "root").rglob("sessiond.service")
+    assert f"ExecStart={home}/bin/sessiond serve\n" in service.read_text()

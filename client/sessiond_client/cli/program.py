@@ -28,6 +28,8 @@ COMMANDS: Final[dict[str, str]] = {
     "prune": "prune",
     "stats": "stats",
     "config": "config",
+    "install": "install",
+    "uninstall": "uninstall",
     "torture": "torture",
 }
 

@@ -1,5 +1,6 @@
 """The units of systemd, made from their sources: for a program, a database and a socket."""
 
+import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ MARK: Final = "# Written by sessionctl install, which writes it anew; yours is a
 PACKAGED_PROGRAM: Final = "/usr/bin/sessiond"
 PACKAGED_METRICS: Final = "127.0.0.1:9464"
 
-_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.]*")
+_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _RESERVED: Final = "state"
 
 
@@ -56,10 +57,26 @@ def check_name(name: str) -> str:
     """A name that may stand in a unit's; raises ``ValueError``."""
     if not _NAME.fullmatch(name) or name == _RESERVED:
         raise ValueError(
-            f"name {name!r} must be of letters, digits, _ and ., not begin with a point,"
-            f" and not be {_RESERVED!r}"
+            f"name {name!r} must be of letters, digits, _, - and ., begin with one of the first"
+            f" three, and not be {_RESERVED!r}"
         )
     return name
+
+
+def check_address(address: str) -> str:
+    """A loopback address and a port; raises ``ValueError``, as the daemon would at its start."""
+    host, _, port = address.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]") if host.startswith("[") else host
+    try:
+        loopback = bare == "localhost" or ipaddress.ip_address(bare).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback or not (port.isascii() and port.isdigit() and 0 < int(port) < 65_536):
+        raise ValueError(
+            f"metrics must be a loopback address and a port such as {PACKAGED_METRICS},"
+            f" {address!r} is not"
+        )
+    return address
 
 
 def unit_name(name: str | None, kind: str) -> str:
@@ -80,7 +97,7 @@ def render(wanted: Wanted) -> dict[str, str]:
 
 def _unit(wanted: Wanted, name: str) -> str:
     text = (sources() / wanted.scope.value / name).read_text(encoding="utf-8")
-    text = _replaced(text, PACKAGED_PROGRAM, quoted(wanted.program))
+    text = text.replace(PACKAGED_PROGRAM, quoted(wanted.program))
     if wanted.name is None:
         if wanted.database is not None:
             text = _set(text, "SESSIOND_DATABASE", wanted.database)
@@ -92,8 +109,8 @@ def _unit(wanted: Wanted, name: str) -> str:
 def _drop_ins(wanted: Wanted) -> dict[str, str]:
     found = {}
     if wanted.metrics is not None:
-        source = (sources() / "metrics.conf").read_text(encoding="utf-8")
-        found["metrics.conf"] = _replaced(source, PACKAGED_METRICS, wanted.metrics)
+        source = (sources() / wanted.scope.value / "metrics.conf").read_text(encoding="utf-8")
+        found["metrics.conf"] = source.replace(PACKAGED_METRICS, wanted.metrics)
     service = f"{unit_name(wanted.name, 'service')}.d"
     drop_ins = {f"{service}/{name}": text for name, text in found.items()}
     if wanted.name is None:
@@ -108,10 +125,6 @@ def _drop_ins(wanted: Wanted) -> dict[str, str]:
             f"[Socket]\nListenStream=\nListenStream={wanted.socket}\n"
         )
     return drop_ins
-
-
-def _replaced(text: str, old: str, new: str) -> str:
-    return text.replace(old, new)
 
 
 def _set(text: str, variable: str, value: str) -> str:
