@@ -100,6 +100,17 @@ def test_a_reader_in_the_way_is_not_waited_for(tmp_path: Path) -> None:
         assert len([sql for sql in seen if "PASSIVE" in sql]) == 1
 
 
+def test_behind_a_reader_far_back_nobody_is_stopped_in_vain(tmp_path: Path) -> None:
+    limits = CheckpointLimits(soft=4_000_000)
+    with opened(tmp_path / "state.db", limits=limits) as file, _reading(file.path):
+        file.append("a", "one")
+        _append(file, 1200)
+        assert file.store.health()["log"]["bytes"] > limits.soft
+        with file.statements() as seen:
+            file.store.care(idle=False)
+        assert [sql for sql in seen if "checkpoint" in sql] == ["PRAGMA wal_checkpoint(PASSIVE)"]
+
+
 def test_past_the_soft_limit_the_log_is_emptied(file: Opened) -> None:
     _append(file, 1200)
     assert _log_size(file) > SMALL_LIMITS.soft

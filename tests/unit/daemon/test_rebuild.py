@@ -1,7 +1,7 @@
 """Rebuilding the search index: at once, in slices, and with other programs in between."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
@@ -11,6 +11,7 @@ from sessiond_protocol.requests.message import MessageAppendMany, MessageClear, 
 from sessiond_protocol.requests.session import SessionDelete
 from sessiond_protocol.schema import FTS_TRIGGERS
 from tests.unit.daemon.stores import (
+    Clock,
     Opened,
     appending,
     foreign,
@@ -150,6 +151,14 @@ def test_slices_fill_a_second_index_that_takes_its_place(sliced: Opened) -> None
     assert sliced.found("damage") == [201, 202]
 
 
+def test_a_view_over_the_index_is_not_in_the_way(sliced: Opened) -> None:
+    with foreign(sliced.path) as other:
+        other.execute("CREATE VIEW apples AS SELECT rowid FROM messages_fts('apple')")
+    sliced.settle()
+    _whole(sliced)
+    assert sliced.value("SELECT count(*) FROM apples") == 200
+
+
 def test_our_changes_during_slices_reach_both_sides_of_the_cursor(sliced: Opened) -> None:
     _until(sliced, 60)
     sliced.results(
@@ -174,7 +183,10 @@ def test_other_programs_can_delete_while_slices_are_filled(sliced: Opened) -> No
     with foreign(sliced.path) as other:
         other.execute("DELETE FROM messages WHERE id IN (5, 150)")
         foreign_message(other, "b", "foreign fig")
-    sliced.results(SessionDelete(session_id="a"))
+    with sliced.statements() as seen:
+        sliced.results(SessionDelete(session_id="a"))
+    # Nobody knows what the second index holds any more; it is begun anew.
+    assert [sql for sql in seen if "sessiond_fts_next" in sql] == []
     sliced.settle()
     _whole(sliced)
     assert len(sliced.found("fig")) == 1
@@ -194,6 +206,46 @@ def test_the_third_start_is_made_in_one_transaction(sliced: Opened) -> None:
     assert [each for each in dict.fromkeys(starts) if each] == [1, 2]
     sliced.settle()
     _whole(sliced)
+
+
+class Interrupting(Clock):
+    """Lets another program act after the next turn's look at the file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+        self.act: Callable[[], None] | None = None
+
+    def __call__(self) -> float:
+        self.calls += 1
+        if self.act is not None and self.calls == 2:
+            act, self.act = self.act, None
+            act()
+        return super().__call__()
+
+
+def _change(other: apsw.Connection) -> None:
+    other.execute("UPDATE messages SET content = 'pear' WHERE id = 2")
+
+
+@pytest.mark.parametrize("turn", range(1, 8))
+def test_a_change_after_the_last_look_is_not_missed(tmp_path: Path, turn: int) -> None:
+    """Not even right before the second index takes its place."""
+    path, clock = tmp_path / "state.db", Interrupting()
+    with opened(path, clock=clock, rebuild_at_once=10) as file, foreign(path) as other:
+        file.clock = clock
+        file.append("a", *(f"apple {FILLER}" for _ in range(100)))
+        file.settle()
+        _damage(file)
+        for _ in range(turn):
+            file.store.care(idle=True)
+        clock.calls = 0
+        # The triggers are away, so nobody but us will index this.
+        clock.act = lambda: _change(other)
+        file.settle()
+        assert clock.act is None
+        _whole(file)
+        assert file.found("pear") == [2]
 
 
 def test_a_restart_in_the_middle_begins_again(tmp_path: Path) -> None:
@@ -265,6 +317,7 @@ def test_a_second_index_that_lacks_messages_does_not_take_the_place(sliced: Open
     sliced.settle()
     _whole(sliced)
     assert 8 in sliced.found("apple")
+    assert sliced.store.health()["index"]["rebuilds"] == 1
 
 
 # --- with another program's triggers ----------------------------------------------------------
