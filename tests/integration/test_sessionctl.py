@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -367,6 +370,60 @@ def test_a_crashed_daemon_is_told_from_one_that_stopped(own: Ctl) -> None:
     assert f"the last one, pid {pid}, is gone without a word" in own.complaint(
         "status", status=os.EX_UNAVAILABLE
     )
+
+
+def test_a_daemon_that_hangs_is_told_from_none(own: Ctl) -> None:
+    os.kill(own.daemon.pid, signal.SIGSTOP)
+    try:
+        said = own.complaint("status", "--timeout", "0.3", status=os.EX_TEMPFAIL)
+    finally:
+        os.kill(own.daemon.pid, signal.SIGCONT)
+    assert said == (
+        f"the daemon of {own.daemon.database} accepts connections but did not answer within 0.3 s"
+        f" (pid {own.daemon.pid} is serving but does not answer)"
+    )
+
+
+def test_a_database_of_another_kind_is_named(ctl: Ctl, tmp_path: Path) -> None:
+    file = tmp_path / "text"
+    file.write_text("no database " * 100, "utf-8")
+    environment = {"SESSIOND_SOCKET": "", "XDG_STATE_HOME": str(tmp_path / "logs")}
+    done = ctl.run("list", "--database", str(file), status=os.EX_UNAVAILABLE, **environment)
+    assert f"{file} is not a SQLite database" in done.stderr
+
+
+# What is imported later may lie where nobody may look.
+AS_NOBODY = """
+import os, sys
+import sessiond_client.cli.commands.status
+from sessiond_client.cli.program import run
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+sys.exit(run(["status"]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to be somebody else")
+def test_somebody_else_is_refused() -> None:
+    folder = Path(tempfile.mkdtemp(prefix="sessionctl-"))
+    try:
+        folder.chmod(0o755)
+        for daemon in running(folder):
+            daemon.socket.chmod(0o666)
+            done = subprocess.run(
+                [sys.executable, "-c", AS_NOBODY],
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                check=False,
+                env=Ctl(daemon).environment(),
+            )
+            assert done.returncode == os.EX_NOPERM, done.stderr
+            assert done.stderr.startswith("sessionctl: ")
+            assert "Traceback" not in done.stderr
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_another_socket_is_told(ctl: Ctl) -> None:

@@ -40,9 +40,9 @@ def place_options(command: F) -> F:
 
 _PLACE: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("--database", {"metavar": "PATH", "help": "The database file.",
-                    "type": click.Path(path_type=str)}),
+                    "type": str}),
     ("--socket", {"metavar": "PATH", "help": "Where its daemon listens, if not as usual.",
-                  "type": click.Path(path_type=str)}),
+                  "type": str}),
     ("--timeout", {"metavar": "SECONDS", "type": click.FloatRange(min=0, min_open=True, max=1800),
                    "help": f"How long to wait.  [default: {DEFAULT_TIMEOUT:g}]"}),
     ("--debug", {"is_flag": True, "help": "Show the traceback of an error."}),

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sessiond_client._errors import Timeout, Unavailable
 from sessiond_client._place import Place
 from sessiond_client.cli import output, units
 from sessiond_client.cli.connect import check_exists, check_served, last_word, opened, place_of
@@ -40,8 +41,7 @@ def command(asked: Asked, as_json: bool) -> None:
         if as_json:
             output.print_json(absent(place))
         raise
-    with opened(asked, autostart=False) as db:
-        stats = db.get_stats()
+    stats = answer(asked, place)
     files = file_sizes(str(stats.get("database", place.database)))
     if as_json:
         output.print_json({"running": True, **stats, **files})
@@ -51,6 +51,20 @@ def command(asked: Asked, as_json: bool) -> None:
     if stats.get("clients"):
         click.echo()
         output.print_table(CLIENT_COLUMNS, [client_row(each, now) for each in stats["clients"]])
+
+
+def answer(asked: Asked, place: Place) -> dict[str, Any]:
+    """The daemon's statistics; refuses with what is known of one that only accepts."""
+    try:
+        with opened(asked, autostart=False) as db:
+            return db.get_stats()
+    except (Timeout, Unavailable) as error:
+        left = last_word(place)
+        raise Refused(
+            f"the daemon of {place.database} accepts connections but did not answer within"
+            f" {asked.timeout:g} s" + (f" ({left})" if left else ""),
+            os.EX_TEMPFAIL,
+        ) from error
 
 
 def absent(place: Place) -> dict[str, Any]:
