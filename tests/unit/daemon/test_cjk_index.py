@@ -104,6 +104,13 @@ def test_a_rolled_back_part_leaves_no_pairs(file: Opened) -> None:
     assert _cursor(file) == 2
 
 
+def test_a_rolled_back_text_does_not_come_back_under_the_id_of_another(file: Opened) -> None:
+    file.append("a", "one")
+    file.apply(together(appending("a", "中文二"), appending("no", "x")), appending("a", "plain"))
+    assert file.rows("SELECT content FROM messages WHERE id = 2") == [("plain",)]
+    assert _pairs(file) == {}
+
+
 def test_the_cursor_does_not_pass_an_id_that_was_rolled_back(file: Opened) -> None:
     file.append("a", "one")
     file.apply(together(appending("a", "中文"), appending("no", "x")))

@@ -343,6 +343,35 @@ def test_a_commit_that_is_known_to_have_failed_refuses_the_batch(
         assert file.store.commits == file.value("SELECT commits FROM sessiond_meta")
 
 
+class BrokenTwice(apsw.Connection):
+    """Twice finds an index corrupt without saying which."""
+
+    left = 0
+
+    def execute(self, statements: str, *arguments: Any, **options: Any) -> Any:
+        if self.left and statements.startswith("INSERT INTO messages "):
+            self.left -= 1
+            error = apsw.CorruptError("malformed")
+            error.extendedresult = apsw.SQLITE_CORRUPT_VTAB  # type: ignore[attr-defined]
+            raise error
+        return super().execute(statements, *arguments, **options)
+
+
+def test_damage_of_an_unknown_index_leaves_none_in_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apsw, "Connection", BrokenTwice)
+    with opened(tmp_path / "state.db") as file:
+        file.append("a", "one", "中文")
+        assert isinstance(file.connection, BrokenTwice)
+        file.connection.left = 2
+        assert file.results(appending("a", "two 中文")) == [3]
+        assert file.index_state == "damaged (malformed); pair index damaged (malformed)"
+        file.settle()
+        assert file.index_state == ""
+        assert file.check().sound
+
+
 # --- health ----------------------------------------------------------------------------------
 
 
