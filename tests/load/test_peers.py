@@ -10,16 +10,16 @@ import sqlite3
 import subprocess
 import sys
 from array import array
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.load.peers import direct, hermes
-from tests.load.peers.common import Unsupported
-from tests.load.peers.latency import Bounds, Notes, latency_ms
-from tests.load.peers.loops import Store, in_groups, one_at_a_time
-from tests.load.peers.operations import (
+from sessiond_client.bench.latency import Bounds, Notes, latency_ms
+from sessiond_client.bench.loops import Store, one_at_a_time
+from sessiond_client.bench.operations import (
     READS,
     WRITES,
     Append,
@@ -31,7 +31,10 @@ from tests.load.peers.operations import (
     operations,
     worker_sessions,
 )
-from tests.load.peers.workers import Task, run_together
+from sessiond_client.bench.workers import Task, run_together
+from tests.load.peers import direct, hermes
+from tests.load.peers.common import Unsupported
+from tests.load.peers.loops import in_groups
 
 ROOT = Path(__file__).resolve().parents[2]
 READ_MIXES = [mix for mix in Mix if mix in READS]
@@ -366,6 +369,14 @@ def open_nothing(folder: Path, worker: int) -> Store:
     return FakeStore()
 
 
+@pytest.fixture
+def _no_tracker_stays() -> Iterator[None]:
+    """multiprocessing keeps a process that watches for leaks until the program's end."""
+    yield
+    resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("_no_tracker_stays")
 def test_a_worker_that_dies_ends_the_run(tmp_path: Path) -> None:
     opened = functools.partial(open_nothing, tmp_path)
     tasks = [

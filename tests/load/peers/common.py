@@ -10,19 +10,17 @@ import argparse
 import json
 import platform
 import sqlite3
-import statistics
 import sys
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from tests.load.peers.latency import WorkerReport, latency_ms
-from tests.load.peers.loops import Store, one_at_a_time
-from tests.load.peers.operations import READS, Mix, Work, prefilled_sessions
-from tests.load.peers.workers import LONGEST_SECONDS, Loop, Outcome, Task, run_together
+from sessiond_client.bench.loops import Store, one_at_a_time
+from sessiond_client.bench.operations import READS, Mix, Work, prefilled_sessions
+from sessiond_client.bench.summary import figures, stored_by
+from sessiond_client.bench.workers import LONGEST_SECONDS, Loop, Outcome, Task, run_together, share
 from tests.support.corpus import paragraphs
 
 EXIT_UNSUPPORTED: Final = 3
@@ -105,7 +103,7 @@ def run(peer: Peer, settings: Settings, text: Sequence[str]) -> dict[str, Any]:
                     prefilled_sessions(settings.stored, settings.session_length),
                 ),
                 seconds=settings.seconds,
-                count=_share(settings.count, worker, processes),
+                count=share(settings.count, worker, processes),
                 warm_up=settings.warm_up,
             )
             for worker in range(processes)
@@ -114,61 +112,17 @@ def run(peer: Peer, settings: Settings, text: Sequence[str]) -> dict[str, Any]:
     return _summary(peer, settings, outcome)
 
 
-def _share(count: int | None, worker: int, processes: int) -> int | None:
-    if count is None:
-        return None
-    return count // processes + (worker < count % processes)
-
-
 def _summary(peer: Peer, settings: Settings, outcome: Outcome) -> dict[str, Any]:
-    reports = outcome.reports
-    notes = [report.notes for report in reports]
-    seconds = settings.seconds
-    if settings.count is not None:  # it may have been reached before the time was up
-        last = max(note.last_answer for note in notes)
-        seconds = min(seconds, max(last - outcome.start, 1e-9))
-    latencies: array[float] = array("d")
-    for note in notes:
-        latencies.extend(note.latencies)
-    operations = len(latencies)
-    messages = sum(note.messages for note in notes)
-    warm_up = sum(report.warm_up_messages for report in reports)
-    per_worker = [len(note.latencies) for note in notes]
     return {
         "peer": peer.name,
         "mix": settings.mix.value,
-        "processes": len(reports),
+        "processes": len(outcome.reports),
         "in_flight": settings.in_flight if peer.keeps_in_flight else 1,
         "seed": settings.seed,
-        "seconds": round(seconds, 6),
-        "operations": operations,
-        "messages": messages,
-        "operations_per_second": _rate(operations - sum(n.late for n in notes), seconds),
-        "messages_per_second": _rate(messages - sum(n.late_messages for n in notes), seconds),
-        "latency_ms": latency_ms(latencies),
-        "slowest_share": round(min(per_worker) / (statistics.fmean(per_worker) or 1), 4),
-        "failed": sum(note.failed for note in notes),
-        "first_failure": next((note.first_failure for note in notes if note.first_failure), None),
-        "stored_messages": settings.stored + warm_up + messages,
-        "cpu_seconds": round(sum(report.cpu_seconds for report in reports), 4),
-        "workers": [_worker_summary(report) for report in reports],
+        **figures(outcome, settings.seconds, settings.count),
+        "stored_messages": settings.stored + stored_by(outcome),
         "versions": {"python": platform.python_version()} | peer.versions(),
     }
-
-
-def _worker_summary(report: WorkerReport) -> dict[str, Any]:
-    notes = report.notes
-    return {
-        "worker": report.worker,
-        "operations": len(notes.latencies),
-        "messages": notes.messages,
-        "failed": notes.failed,
-        "slowest_ms": latency_ms(notes.latencies).get("max"),
-    }
-
-
-def _rate(count: int, seconds: float) -> float:
-    return round(count / seconds, 2)
 
 
 def standard_library_versions() -> dict[str, str]:

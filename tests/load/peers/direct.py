@@ -14,20 +14,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from tests.load.peers.common import (
-    Peer,
-    Settings,
-    always_one_at_a_time,
-    main,
-    standard_library_versions,
-)
-from tests.load.peers.operations import (
+from sessiond_client.bench.operations import (
     ListSessions,
     Mix,
     Operation,
     ReadTranscript,
     Search,
     worker_sessions,
+)
+from tests.load.peers.common import (
+    Peer,
+    Settings,
+    always_one_at_a_time,
+    main,
+    standard_library_versions,
 )
 from tests.load.peers.plain import ADD_SESSION, Statements, build
 

@@ -14,15 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from tests.load.peers.common import (
-    Peer,
-    Settings,
-    Unsupported,
-    always_one_at_a_time,
-    main,
-    standard_library_versions,
-)
-from tests.load.peers.operations import (
+from sessiond_client.bench.operations import (
     AddTokens,
     Append,
     ListSessions,
@@ -32,6 +24,14 @@ from tests.load.peers.operations import (
     Search,
     prefilled_sessions,
     worker_sessions,
+)
+from tests.load.peers.common import (
+    Peer,
+    Settings,
+    Unsupported,
+    always_one_at_a_time,
+    main,
+    standard_library_versions,
 )
 
 PINNED: Final = "0.19.0"

@@ -18,12 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from sessiond_client.bench.latency import Notes
+from sessiond_client.bench.operations import WRITES, Operation, messages_in
+from sessiond_client.bench.workers import Loop
 from tests.load.peers.common import Peer, Settings, main, standard_library_versions
 from tests.load.peers.direct import add_sessions, connect, in_transaction, prepare
-from tests.load.peers.latency import Notes
-from tests.load.peers.operations import WRITES, Operation, messages_in
 from tests.load.peers.plain import Statements
-from tests.load.peers.workers import Loop
 
 _WINDOW_SECONDS: Final = 0.1
 _BATCH_SIZE: Final = 50

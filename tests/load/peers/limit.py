@@ -11,9 +11,9 @@ from typing import Final
 
 import apsw
 
+from sessiond_client.bench.operations import WRITES
 from tests.load.peers import raw
 from tests.load.peers.common import main
-from tests.load.peers.operations import WRITES
 from tests.load.peers.plain import INDEX_AFTER, LAST_MESSAGE
 
 

@@ -1,23 +1,11 @@
-"""How a worker hands operations to its store: one at a time, or in groups."""
+"""How a worker hands operations to a store whose transactions hold many of them."""
 
-import sqlite3
 from collections.abc import Iterator
 from typing import Protocol
 
-from tests.load.peers.latency import Notes
-from tests.load.peers.operations import Operation, messages_in
-
-
-class Store(Protocol):
-    """A worker's own way to the database."""
-
-    def perform(self, operation: Operation) -> None:
-        """Do one operation; a write is durable when this returns, unless a group is open."""
-        ...
-
-    def close(self) -> None:
-        """Finish what was begun and let go of the database."""
-        ...
+from sessiond_client.bench.latency import Notes
+from sessiond_client.bench.loops import Store
+from sessiond_client.bench.operations import Operation, messages_in
 
 
 class GroupStore(Store, Protocol):
@@ -30,22 +18,6 @@ class GroupStore(Store, Protocol):
     def commit(self) -> None:
         """Make every operation since ``begin`` durable."""
         ...
-
-
-def one_at_a_time(store: Store, operations: Iterator[Operation], notes: Notes) -> None:
-    """Start the next operation when the last one was answered.
-
-    A database error is noted and the work goes on, as an agent's would.
-    """
-    while notes.more():
-        operation = next(operations)
-        started = notes.start()
-        try:
-            store.perform(operation)
-        except sqlite3.Error as exc:
-            notes.fail(exc)
-        else:
-            notes.answered(started, messages_in(operation))
 
 
 def in_groups(size: int, store: GroupStore, operations: Iterator[Operation], notes: Notes) -> None:

@@ -9,8 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
-from sessiond_protocol import schema
-from tests.load.peers.operations import (
+from sessiond_client.bench.operations import (
     AddTokens,
     Append,
     AppendMany,
@@ -21,6 +20,7 @@ from tests.load.peers.operations import (
     Search,
     prefilled_sessions,
 )
+from sessiond_protocol import schema
 
 # Messages that one transaction stores, and one insertion indexes, before the work begins.
 _STORED_PER_TRANSACTION: Final = 2000

@@ -15,11 +15,12 @@ from typing import Final
 
 import apsw
 
+from sessiond_client.bench.loops import one_at_a_time
+from sessiond_client.bench.operations import READS, Mix, Operation, worker_sessions
+from sessiond_client.bench.workers import Loop
 from tests.load.peers.common import Peer, Settings, main
-from tests.load.peers.loops import in_groups, one_at_a_time
-from tests.load.peers.operations import READS, Mix, Operation, worker_sessions
+from tests.load.peers.loops import in_groups
 from tests.load.peers.plain import ADD_SESSION, BARE_SEARCH, Statements, build
-from tests.load.peers.workers import Loop
 
 MESSAGES_PER_TRANSACTION: Final = 500
 

@@ -9,9 +9,9 @@ from multiprocessing.connection import Connection as Pipe
 from multiprocessing.context import SpawnProcess
 from typing import Any, Final
 
-from tests.load.peers.latency import Bounds, Notes, WorkerReport
-from tests.load.peers.loops import Store
-from tests.load.peers.operations import Mix, Operation, Work, operations
+from sessiond_client.bench.latency import Bounds, Notes, WorkerReport
+from sessiond_client.bench.loops import Store
+from sessiond_client.bench.operations import Mix, Operation, Work, operations
 
 # What a worker may take beyond its own time to get ready, and to give up its last operation.
 _GRACE_SECONDS: Final = 120.0
@@ -47,8 +47,15 @@ class Outcome:
     reports: tuple[WorkerReport, ...]
 
 
-def run_together(tasks: Sequence[Task]) -> Outcome:
-    """Run every task in a process of its own; RuntimeError if one ends without a report."""
+def _nobody_looks() -> None:
+    """Nothing but the workers is watched."""
+
+
+def run_together(tasks: Sequence[Task], look: Callable[[], None] = _nobody_looks) -> Outcome:
+    """Run every task in a process of its own; RuntimeError if one ends without a report.
+
+    ``look`` is called twice: when all are warmed up and wait, and when the last is done.
+    """
     context = multiprocessing.get_context("spawn")
     processes: list[SpawnProcess] = []
     pipes: list[Pipe] = []
@@ -60,7 +67,7 @@ def run_together(tasks: Sequence[Task]) -> Outcome:
             process.start()
             processes.append(process)
             theirs.close()  # else the end of a worker would go unnoticed
-        return _lead(tasks, pipes)
+        return _lead(tasks, pipes, look)
     finally:
         for pipe in pipes:
             pipe.close()
@@ -68,9 +75,17 @@ def run_together(tasks: Sequence[Task]) -> Outcome:
             _end(process)
 
 
-def _lead(tasks: Sequence[Task], pipes: Sequence[Pipe]) -> Outcome:
+def share(count: int | None, worker: int, processes: int) -> int | None:
+    """One worker's part of ``count`` operations; None of None."""
+    if count is None:
+        return None
+    return count // processes + (worker < count % processes)
+
+
+def _lead(tasks: Sequence[Task], pipes: Sequence[Pipe], look: Callable[[], None]) -> Outcome:
     for task, pipe in zip(tasks, pipes, strict=True):
         _receive(task, pipe, task.warm_up + _GRACE_SECONDS)
+    look()
     start = time.monotonic() + _HEAD_START_SECONDS
     for task, pipe in zip(tasks, pipes, strict=True):
         pipe.send(Bounds(start, start + task.seconds, task.count))
@@ -78,6 +93,7 @@ def _lead(tasks: Sequence[Task], pipes: Sequence[Pipe]) -> Outcome:
         _receive(task, pipe, task.seconds + _GRACE_SECONDS)
         for task, pipe in zip(tasks, pipes, strict=True)
     ]
+    look()
     return Outcome(start, tuple(reports))
 
 

@@ -99,14 +99,14 @@ def messages_in(operation: Operation) -> int:
     return len(operation.messages) if isinstance(operation, AppendMany) else 0
 
 
-def worker_sessions(worker: int) -> list[str]:
-    """The sessions that one worker writes to, and nobody else."""
-    return [f"worker-{worker}-{number}" for number in range(SESSIONS_PER_WORKER)]
+def worker_sessions(worker: int, run: str = "") -> list[str]:
+    """The sessions that one worker writes to, and nobody else. ``run`` begins their ids."""
+    return [f"{run}worker-{worker}-{number}" for number in range(SESSIONS_PER_WORKER)]
 
 
-def prefilled_sessions(messages: int, session_length: int) -> list[str]:
+def prefilled_sessions(messages: int, session_length: int, run: str = "") -> list[str]:
     """The sessions that hold the messages stored before the work begins."""
-    return [f"before-{number}" for number in range(-(-messages // session_length))]
+    return [f"{run}before-{number}" for number in range(-(-messages // session_length))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +117,12 @@ class Work:
     worker: int
     text: Sequence[str]
     stored_sessions: Sequence[str]
+    run: str = ""
+
+    @property
+    def sessions(self) -> list[str]:
+        """The sessions that this worker writes to."""
+        return worker_sessions(self.worker, self.run)
 
 
 def operations(mix: Mix, work: Work) -> Iterator[Operation]:
@@ -140,20 +146,20 @@ def _single_messages(work: Work, chooser: random.Random, session: str) -> Iterat
 
 
 def _appends(work: Work, chooser: random.Random) -> Iterator[Operation]:
-    streams = [_single_messages(work, chooser, name) for name in worker_sessions(work.worker)]
+    streams = [_single_messages(work, chooser, name) for name in work.sessions]
     for stream in itertools.cycle(streams):
         yield Append(next(stream))
 
 
 def _lists(work: Work, chooser: random.Random) -> Iterator[Operation]:
-    sessions = worker_sessions(work.worker)
+    sessions = work.sessions
     streams = [(name, _single_messages(work, chooser, name)) for name in sessions]
     for name, stream in itertools.cycle(streams):
         yield AppendMany(name, tuple(itertools.islice(stream, MESSAGES_PER_LIST)))
 
 
 def _token_updates(work: Work, chooser: random.Random) -> Iterator[Operation]:
-    for session in itertools.cycle(worker_sessions(work.worker)):
+    for session in itertools.cycle(work.sessions):
         yield _token_update(session, chooser)
 
 
@@ -163,9 +169,7 @@ def _token_update(session: str, chooser: random.Random) -> AddTokens:
 
 def _turns(work: Work, chooser: random.Random) -> Iterator[Operation]:
     texts = _texts(work, chooser)
-    for session, number in zip(
-        itertools.cycle(worker_sessions(work.worker)), itertools.count(), strict=False
-    ):
+    for session, number in zip(itertools.cycle(work.sessions), itertools.count(), strict=False):
         yield from _turn(session, f"call_{work.worker}_{number}", texts, chooser)
 
 
