@@ -31,6 +31,7 @@ COMMANDS: Final[dict[str, str]] = {
     "install": "install",
     "uninstall": "uninstall",
     "torture": "torture",
+    "bench": "bench",
 }
 
 # What people type who have other tools in their fingers.
