@@ -4,8 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+HERMES := build/hermes-agent/.ready
 
-.PHONY: demo test check bench lock clean
+.PHONY: demo test check bench bench-check lock clean
 
 demo: $(READY)
 	$(BIN)/python -m tests.demo
@@ -19,6 +20,21 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+
+# The daemon beside its peers; make bench BENCH=--quick for a first look.
+bench: $(READY) $(HERMES)
+	$(BIN)/python -m tests.load.compare --path $(dir $(HERMES)) $(BENCH)
+
+# Fails if a ratio is worse than the committed baseline by more than a third.
+bench-check: $(READY)
+	$(BIN)/python -m tests.load.compare --check $(BENCH)
+
+# hermes-agent stays out of $(VENV): its modules have names such as utils and cli.
+$(HERMES): bench.lock | $(READY)
+	rm -rf $(dir $(HERMES))
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --only-binary :all: \
+	  --target $(dir $(HERMES)) --requirement bench.lock
+	touch $(HERMES)
 
 $(READY): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
