@@ -1,9 +1,11 @@
 """Daemons that fail where a test wants it: what can be wished for, and the daemon as a fixture."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,17 +13,22 @@ import msgspec
 
 from tests.support.daemon import PATIENCE, Daemon
 
+UNSYNCED_COMMIT = "unsynced commit"
 REPOSITORY = Path(__file__).parents[2]
 
 
 class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
     """What shall go wrong in one life of a daemon. Nothing, by default.
 
-    ``crash``: the step at which it is killed, when it comes there for the ``times``-th time.
+    ``crash``: the step at which it is killed, when it comes there for the ``times``-th time;
+    "unsynced commit" is the moment between a commit's write to the log and its sync, counted
+    from when it serves.
     ``durable``: a folder that always holds what a power cut would leave of the files.
-    ``die_after``: so many operations on files later it is killed, inside a write.
-    ``fail_sync``: which sync of the log fails; ``fail_write``: the same for its writes.
+    ``die_after``: so many operations on files after its launch it is killed, inside a write.
+    ``fail_sync``: which sync of the log fails, counted from when it serves; ``fail_write``: the
+    same for writes to it.
     ``skip_start_commit``, ``skip_start_checkpoint``, ``answer_early``: a broken build.
+    ``no_care``: nothing is done between batches, so that no checkpoint comes to the rescue.
     ``trip``: a message with this content fails after it was stored.
     ``audit``: a file that takes a line for every file that Python code opens.
     """
@@ -35,8 +42,15 @@ class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
     skip_start_commit: bool = False
     skip_start_checkpoint: bool = False
     answer_early: bool = False
+    no_care: bool = False
     trip: str | None = None
     audit: str | None = None
+
+    @property
+    def needs_disk(self) -> bool:
+        """Whether the files must lie on a disk of the test's own making."""
+        wishes = (self.durable, self.die_after, self.fail_sync, self.fail_write)
+        return self.crash == UNSYNCED_COMMIT or any(each is not None for each in wishes)
 
 
 SOUND = Faults()
@@ -83,6 +97,19 @@ class FaultyDaemon(Daemon):
                 env={**os.environ, **self.environment},
             )  # fmt: skip
 
+    @property
+    def alive(self) -> bool:
+        """Whether it still runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def freeze(self) -> None:
+        """Stop it in its tracks; :meth:`thaw` lets it go on."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        os.kill(self.pid, signal.SIGCONT)
+
     def await_end(self) -> int:
         """Wait until it has left by itself; its exit status."""
         process = self._let_go()
@@ -95,11 +122,14 @@ class FaultyDaemon(Daemon):
         self.statuses.append(status)
         return status
 
-    def revive(self, faults: Faults = SOUND) -> threading.Thread:
-        """On a thread: wait for its end, start it again. Join the thread before the test ends."""
+    def revive(
+        self, faults: Faults = SOUND, between: Callable[[], None] = lambda: None
+    ) -> threading.Thread:
+        """On a thread: wait for its end, do something, start it again. To be joined."""
 
         def wait_and_start() -> None:
             self.await_end()
+            between()
             self.start_with(faults)
 
         thread = threading.Thread(target=wait_and_start, name="reviver", daemon=True)

@@ -3,6 +3,7 @@
 import functools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,15 @@ import apsw
 import msgspec
 
 from sessiond import cli
-from sessiond.sqlite import access, keeper, opening
+from sessiond.background import Background
+from sessiond.sqlite import access, keeper, opening, store
 from sessiond.sqlite.ask import rows
 from sessiond.sqlite.batch import Batch
 from sessiond.sqlite.handlers import HANDLERS
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests.message import MessageAppend
 from tests.support import power
-from tests.support.faults import Faults
+from tests.support.faults import UNSYNCED_COMMIT, Faults
 
 
 class Crash:
@@ -36,17 +38,23 @@ class Crash:
 
 def build_in(faults: Faults) -> None:
     """Change the daemon that is about to be started."""
-    if faults.durable or faults.die_after or faults.fail_sync or faults.fail_write:
+    if faults.needs_disk:
         durable = Path(faults.durable) if faults.durable else None
-        disk = power.Disk(durable, faults.die_after, faults.fail_sync, faults.fail_write)
+        die_at_sync = faults.times if faults.crash == UNSYNCED_COMMIT else None
+        disk = power.Disk(
+            durable, faults.die_after, faults.fail_sync, faults.fail_write, die_at_sync
+        )
         globals()["_vfs"] = power.VFS(disk)  # lives as long as the process
+        _when_ready(disk.arm)
     if faults.crash is not None:
         crash = Crash(faults.crash, faults.times)
         _replace(cli, "run", functools.partial(cli.run, crash_point=crash))
     if faults.skip_start_commit:
         _replace(opening, "start_commit", _look_only)
     if faults.skip_start_checkpoint:
-        _replace(keeper.Keeper, "_move_log", lambda *_: None)
+        _replace(keeper.Keeper, "_empty_log", lambda *_: None)
+    if faults.no_care:
+        _replace(store.Store, "care", lambda _store, _idle=False, **_: False)
     if faults.answer_early:
         _answer_early()
     if faults.trip is not None:
@@ -57,6 +65,17 @@ def build_in(faults: Faults) -> None:
 
 def _replace(owner: Any, name: str, value: Any) -> None:
     setattr(owner, name, value)
+
+
+def _when_ready(act: Callable[[], None]) -> None:
+    """Do something as soon as clients are served."""
+    ready = Background.ready
+
+    def ready_and_act(self: Background) -> None:
+        act()
+        ready(self)
+
+    _replace(Background, "ready", ready_and_act)
 
 
 def _look_only(connection: apsw.Connection, known_commits: int | None = None) -> opening.Start:

@@ -22,8 +22,25 @@ def die() -> NoReturn:
     raise AssertionError("not reached")
 
 
+class Countdown:
+    """True once, for the ``at``-th call; never without a number."""
+
+    def __init__(self, at: int | None) -> None:
+        self._left = at
+
+    def __call__(self) -> bool:
+        if self._left is None:
+            return False
+        self._left -= 1
+        return self._left == 0
+
+
 class Disk:
-    """What is known of the disk below: shared by all files of one process."""
+    """What is known of the disk below: shared by all files of one process.
+
+    ``die_after`` counts operations from the beginning; the others count those on the log since
+    :meth:`arm`.
+    """
 
     def __init__(
         self,
@@ -31,32 +48,16 @@ class Disk:
         die_after: int | None = None,
         fail_sync: int | None = None,
         fail_write: int | None = None,
+        die_at_sync: int | None = None,
     ) -> None:
         self.durable = durable
-        self._left = die_after
-        self._syncs_left = fail_sync
-        self._writes_left = fail_write
+        self.dies_now = Countdown(die_after)
+        self._armed = Countdown(fail_sync), Countdown(fail_write), Countdown(die_at_sync)
+        self.sync_fails = self.write_fails = self.dies_at_sync = Countdown(None)
 
-    def dies_now(self) -> bool:
-        """Count an operation; True for the one that is the last."""
-        if self._left is None:
-            return False
-        self._left -= 1
-        return self._left < 0
-
-    def sync_fails(self) -> bool:
-        """Count a sync of the log; True for the one that fails."""
-        if self._syncs_left is None:
-            return False
-        self._syncs_left -= 1
-        return self._syncs_left == 0
-
-    def write_fails(self) -> bool:
-        """Count a write to the log; True for the one that fails."""
-        if self._writes_left is None:
-            return False
-        self._writes_left -= 1
-        return self._writes_left == 0
+    def arm(self) -> None:
+        """Begin to count."""
+        self.sync_fails, self.write_fails, self.dies_at_sync = self._armed
 
     def synced(self, path: Path) -> None:
         """The file is on the disk as it is now, but for pages that an earlier sync has lost."""
@@ -127,7 +128,7 @@ class File(apsw.VFSFile):
 
     def xSync(self, flags: int) -> None:  # noqa: N802
         """Bring everything to the disk, die before, or fail."""
-        if self._disk.dies_now():
+        if self._disk.dies_now() or (self._is_log and self._disk.dies_at_sync()):
             die()
         if self._is_log and self._disk.sync_fails():
             self._disk.sync_failed(self._path)

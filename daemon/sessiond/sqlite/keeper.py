@@ -169,9 +169,9 @@ class Keeper:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         except (apsw.BusyError, apsw.FullError) as error:
             log.warning("%s-wal cannot be emptied at the start: %s", self.path, error)
-        except apsw.Error as error:
+        except apsw.Error:
             with opening.refusing(self.path):
-                raise error
+                raise
         finally:
             connection.set_busy_timeout(0)
 
