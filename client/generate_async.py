@@ -26,11 +26,13 @@ NAMES: Final = {
     "Batch": "AsyncBatch",
     "Future": "WriteFuture",
     "Iterator": "AsyncIterator",
+    "Watching": "AsyncWatching",
     "SessionStore": "AsyncSessionStore",
     "BlockingGateway": "AsyncGateway",
 }
 MODULES: Final = {
     "concurrent.futures": "sessiond_client._asyncio",
+    "sessiond_client._watching": "sessiond_client._loop_watching",
     "sessiond_client._blocking": "sessiond_client._asyncio",
     "sessiond_client.gateway._blocking": "sessiond_client.gateway._asyncio",
 }

@@ -32,6 +32,7 @@ from sessiond_client._errors import (
 from sessiond_client._sync import SessionDB
 from sessiond_protocol.errors import SessiondError
 from sessiond_protocol.paths import resolve_database
+from sessiond_protocol.requests.feed import Event
 from sessiond_protocol.schema import SCHEMA_VERSION
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ __all__ = [
     "Conflict",
     "DatabaseError",
     "DiskFull",
+    "Event",
     "Integrity",
     "InvalidParams",
     "Migrating",

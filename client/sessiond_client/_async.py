@@ -9,6 +9,7 @@ from typing import Any
 from sessiond_client import _requests as plans
 from sessiond_client._asyncio import AsyncStore, WriteFuture
 from sessiond_client._batch import AsyncBatch
+from sessiond_client._loop_watching import AsyncWatching
 from sessiond_protocol.titles import MAX_TITLE_LENGTH, sanitize_title
 
 Dict = dict[str, Any]
@@ -398,6 +399,16 @@ class AsyncSessionDB(AsyncStore):
     async def get_change_counter(self) -> Any:
         """A value that differs after any commit of the daemon."""
         return await self._run(plans.get_change_counter())
+
+    def watch(self, session_id: str | None = None, after: int | None = None) -> AsyncWatching:
+        """What is committed, of one session or of all, as it happens.
+
+        Yields :class:`~sessiond_client.Event` objects: messages (``kind`` is ``message``) in the
+        order of their ids, from those after the id ``after`` on, by default from now on; and
+        what happens to sessions. Goes on across lost connections and restarts of the daemon,
+        without a gap or a repeat. Ends when its ``close`` is called.
+        """
+        return self._watch(session_id, after)
 
     async def request_status(self, client_id: bytes, seq: int) -> str:
         """What became of a write: ``applied``, ``failed``, ``not_applied`` or ``unknown``.

@@ -14,6 +14,7 @@ from sessiond_client._call import Call
 from sessiond_client._clock import clock
 from sessiond_client._loop_pump import LoopPump
 from sessiond_client._loop_shared import LoopShared
+from sessiond_client._loop_watching import AsyncWatching
 from sessiond_client._requests import Plan
 from sessiond_client._store import EXIT_SECONDS, MERGE_SECONDS, Store
 from sessiond_protocol.requests import Kind, Request
@@ -163,6 +164,10 @@ class AsyncStore(Store):
         self._make_way(request)
         shared.pump.submit(call)
         return future
+
+    def _watch(self, session_id: str | None, after: int | None) -> AsyncWatching:
+        self._check_open()
+        return AsyncWatching(self._shared().pump, session_id, after)
 
     # --- token counts that nobody waits for --------------------------------------------------
 

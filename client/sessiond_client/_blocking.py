@@ -18,6 +18,7 @@ from sessiond_client._clock import clock
 from sessiond_client._requests import Plan
 from sessiond_client._shared import Shared
 from sessiond_client._store import EXIT_SECONDS, MERGE_SECONDS, Store
+from sessiond_client._watching import Watching
 from sessiond_protocol.requests import Kind, Request
 from sessiond_protocol.requests.session import SessionUpdateTokens
 
@@ -124,6 +125,10 @@ class BlockingStore(Store):
         with self._lock:
             pump.hand_over([*map(self._merge_call, self._merges.before(request)), call])
         return future
+
+    def _watch(self, session_id: str | None, after: int | None) -> Watching:
+        self._check_open()
+        return Watching(self._shared().pump, session_id, after)
 
     # --- token counts that nobody waits for --------------------------------------------------
 

@@ -11,17 +11,30 @@ _encode = msgspec.msgpack.Encoder().encode
 _DECODERS: dict[type[Request[Any]], Callable[[msgspec.Raw], Any]] = {}
 
 
-class Call:
-    """One request from its caller's view.
+class Signal:
+    """Something that a caller waits for.
 
-    ``deadline`` is on the driver's clock. ``done`` is set with either ``result`` or ``error``.
-    ``wakers`` are the driver's: each is called once, when the call is done.
+    ``deadline`` is on the driver's clock. ``wakers`` are the driver's: each is called once, when
+    it is ``done``.
+    """
+
+    __slots__ = ("deadline", "done", "wakers")
+
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
+        self.done = False
+        self.wakers: list[Callable[[Any], None]] = []
+
+
+class Call(Signal):
+    """One request from its caller's view. It is done with either ``result`` or ``error``.
+
+    ``then`` is the link's own: it is called at once when the call is done, before anything else
+    that arrived is looked at.
     """
 
     __slots__ = (
         "arguments",
-        "deadline",
-        "done",
         "error",
         "kind",
         "msgid",
@@ -30,22 +43,21 @@ class Call:
         "result",
         "sent",
         "seq",
-        "wakers",
+        "then",
     )
 
     def __init__(self, request: Request[Any], deadline: float) -> None:
+        super().__init__(deadline)
         self.request_type = type(request)
         self.kind = request.KIND
         self.arguments = _encode(request)
-        self.deadline = deadline
         self.msgid = 0
         self.seq: int | None = None
         self.sent = False
         self.refused = False
-        self.done = False
         self.result: Any = None
         self.error: BaseException | None = None
-        self.wakers: list[Callable[[Call], None]] = []
+        self.then: Callable[[Call], None] | None = None
 
     def value(self) -> Any:
         """The result of a call that is done; raises its error."""

@@ -14,7 +14,8 @@ from typing import Any
 import msgspec
 
 from sessiond_client import _errors as errors
-from sessiond_client._call import Call, by_number, decode_result
+from sessiond_client._call import Call, Signal, by_number, decode_result
+from sessiond_client._watch import Watches
 from sessiond_protocol import wire
 from sessiond_protocol.channel import CLIENT_ID_BYTES, ClientChannel, Fate, decides
 from sessiond_protocol.errors import Code, SessiondError
@@ -66,7 +67,8 @@ class Link:
         self._hole = False  # a write was refused: those after it would be, too
         self.state = State.DOWN
         self.out = bytearray()
-        self.finished: list[Call] = []
+        self.finished: list[Signal] = []
+        self.watches = Watches(self)
         self.welcome: Welcome | None = None
         self.resend_at: float | None = None
         self.trouble: SessiondError | None = None
@@ -242,6 +244,7 @@ class Link:
         self.out.clear()
         self._channel.lost()
         self._calls = {msgid: call for msgid, call in self._calls.items() if not call.done}
+        self.watches.lost()
 
     def received(self, data: bytes, now: float) -> None:
         """Bytes arrived. Raises :class:`SessiondError` if the connection is of no use."""
@@ -251,10 +254,7 @@ class Link:
             if isinstance(message, wire.ResponseFrame):
                 self._answered(message, now)
             elif isinstance(message, wire.NotificationFrame):
-                self.notified(message)
-
-    def notified(self, message: wire.NotificationFrame) -> None:
-        """A notification arrived; none is expected yet."""
+                self.watches.notified(message, now)
 
     def _answered(self, message: wire.ResponseFrame, now: float) -> None:
         call = self._calls.get(message.msgid)
@@ -382,6 +382,8 @@ class Link:
         call.done = True
         call.result = result
         call.error = error
+        if call.then is not None:
+            call.then(call)
         self.finished.append(call)
 
 

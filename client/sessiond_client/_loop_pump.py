@@ -12,15 +12,17 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from sessiond_client import _errors as errors
-from sessiond_client._call import Call
+from sessiond_client._call import Call, Signal
 from sessiond_client._clock import clock
 from sessiond_client._dial import FIRST_PAUSE, LONGEST_PAUSE
 from sessiond_client._link import Link
+from sessiond_client._watch import Watch
 from sessiond_protocol.errors import SessiondError
 from sessiond_protocol.requests.server import ServerPing
 from sessiond_protocol.wire import FrameError
 
 RECEIVE_BYTES: Final = 262_144
+WATCH_SECONDS: Final = 1.0  # how long one try to connect takes when only watches want it
 
 Dial = Callable[[float], Awaitable[socket.socket]]
 
@@ -77,24 +79,19 @@ class LoopPump:
 
     def submit(self, call: Call) -> None:
         """Send a call at the end of this turn of the loop, or once there is a connection."""
-        if self._closed:
-            raise errors.Closed("the connection is closed")
+        self._check_open()
         self.link.start(call, clock())
         if call.deadline < self._sweep_at:
             self._plan_sweep(call.deadline)
         if self.link.finished:
             self._wake_finished()
-        if self._socket is None:
-            self._connect_if_needed()
-        elif self.link.out and not self._flush_planned and not self._blocked:
-            self._flush_planned = True
-            self.loop.call_soon(self._flush)
+        self._send_soon()
 
-    def done(self, call: Call) -> asyncio.Future[None]:
+    def done(self, call: Signal) -> asyncio.Future[None]:
         """A future that ends when a call is done, whatever came of it."""
         future: asyncio.Future[None] = self.loop.create_future()
 
-        def wake(_: Call) -> None:
+        def wake(_: Signal) -> None:
             if not future.done():
                 future.set_result(None)
 
@@ -103,6 +100,41 @@ class LoopPump:
         else:
             call.wakers.append(wake)
         return future
+
+    def watch(self, watch: Watch) -> None:
+        """Begin to feed a watch."""
+        self._check_open()
+        self.link.watches.add(watch, clock())
+        self._send_soon()
+
+    def unwatch(self, watch: Watch) -> None:
+        """Feed a watch no more; whoever waits for it is woken."""
+        self.link.watches.remove(watch, clock())
+        signal = watch.rouse()
+        if signal is not None:
+            self.link.finished.append(signal)
+        if not self._closed:
+            self._send_soon()
+        self._wake_finished()
+
+    async def await_events(self, watch: Watch) -> None:
+        """Wait until a watch has events to take."""
+        self._check_open()
+        self.link.watches.taken(watch, clock())
+        self._send_soon()
+        await self.done(watch.signal())
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise errors.Closed("the connection is closed")
+
+    def _send_soon(self) -> None:
+        """Send at the end of this turn of the loop, or once there is a connection."""
+        if self._socket is None:
+            self._connect_if_needed()
+        elif self.link.out and not self._flush_planned and not self._blocked:
+            self._flush_planned = True
+            self.loop.call_soon(self._flush)
 
     async def settle(self, deadline: float) -> None:
         """Wait until every write that was sent or queued before is answered.
@@ -175,6 +207,7 @@ class LoopPump:
         until = min((call.deadline for call in self.link.unfinished()), default=0.0)
         if not until:
             return
+        until = min(until, clock() + WATCH_SECONDS) if until == math.inf else until
         try:
             pause = self.link.pause_before_dialling
             if pause:

@@ -18,10 +18,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sessiond_client import _errors as errors
-from sessiond_client._call import Call
+from sessiond_client._call import Call, Signal
 from sessiond_client._clock import clock
 from sessiond_client._dial import FIRST_PAUSE, LONGEST_PAUSE
 from sessiond_client._link import Link
+from sessiond_client._watch import Watch
 from sessiond_protocol.errors import SessiondError
 from sessiond_protocol.requests.server import ServerPing
 from sessiond_protocol.wire import FrameError
@@ -130,17 +131,45 @@ class Pump:
         if self.link.welcome is None:
             self.call(Call(ServerPing(), deadline))
 
-    def wait(self, call: Call, until: float = math.inf) -> None:
+    def watch(self, watch: Watch) -> None:
+        """Begin to feed a watch."""
+        with self._lock:
+            self._check_open()
+            self.link.watches.add(watch, clock())
+            self._push()
+            self._wake()
+
+    def unwatch(self, watch: Watch) -> None:
+        """Feed a watch no more; whoever waits for it is woken."""
+        with self._lock:
+            self.link.watches.remove(watch, clock())
+            signal = watch.rouse()
+            if signal is not None:
+                self.link.finished.append(signal)
+            self._push()
+            self._wake()
+        self._wake_finished()
+
+    def await_events(self, watch: Watch) -> None:
+        """Wait until a watch has events to take."""
+        with self._lock:
+            self._check_open()
+            self.link.watches.taken(watch, clock())
+            signal = watch.signal()
+            self._push()
+        self.wait(signal)
+
+    def wait(self, call: Signal, until: float = math.inf) -> None:
         """Wait until a call is done, or until a time, reading for everybody if nobody does."""
         until = min(until, call.deadline)
         while not call.done:
             if clock() >= until:
-                if until >= call.deadline:
+                if until >= call.deadline and isinstance(call, Call):
                     self._give_up(call)
                 return
             self._wait_once(call, until)
 
-    def _wait_once(self, call: Call, until: float) -> None:
+    def _wait_once(self, call: Signal, until: float) -> None:
         event: threading.Event | None = None
         me = threading.get_ident()
         nested = self._leader == me  # a callback of the leader makes a call itself
@@ -151,14 +180,14 @@ class Pump:
                 while not call.done and clock() < until and (nested or not self._wants_lead):
                     self._step(until)
             else:
-                event.wait(max(0.0, until - clock()))
+                event.wait(None if until == math.inf else max(0.0, until - clock()))
         finally:
             if event is not None:
                 self._unfollow(call, event)
             elif not nested and self._leader == me:
                 self._stop_leading()
 
-    def _lead_or_follow(self, call: Call, me: int) -> threading.Event | None:
+    def _lead_or_follow(self, call: Signal, me: int) -> threading.Event | None:
         with self._lock:
             if call.done:
                 return None
@@ -170,7 +199,7 @@ class Pump:
             self._followers.append(event)
             return event
 
-    def _unfollow(self, call: Call, event: threading.Event) -> None:
+    def _unfollow(self, call: Signal, event: threading.Event) -> None:
         with self._lock:
             if event in self._followers:
                 self._followers.remove(event)

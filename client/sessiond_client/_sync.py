@@ -11,6 +11,7 @@ from typing import Any
 from sessiond_client import _requests as plans
 from sessiond_client._batch import Batch
 from sessiond_client._blocking import BlockingStore
+from sessiond_client._watching import Watching
 from sessiond_protocol.titles import MAX_TITLE_LENGTH, sanitize_title
 
 Dict = dict[str, Any]
@@ -394,6 +395,16 @@ class SessionDB(BlockingStore):
     def get_change_counter(self) -> Any:
         """A value that differs after any commit of the daemon."""
         return self._run(plans.get_change_counter())
+
+    def watch(self, session_id: str | None = None, after: int | None = None) -> Watching:
+        """What is committed, of one session or of all, as it happens.
+
+        Yields :class:`~sessiond_client.Event` objects: messages (``kind`` is ``message``) in the
+        order of their ids, from those after the id ``after`` on, by default from now on; and
+        what happens to sessions. Goes on across lost connections and restarts of the daemon,
+        without a gap or a repeat. Ends when its ``close`` is called.
+        """
+        return self._watch(session_id, after)
 
     def request_status(self, client_id: bytes, seq: int) -> str:
         """What became of a write: ``applied``, ``failed``, ``not_applied`` or ``unknown``.
