@@ -86,10 +86,15 @@ class FaultyDaemon(Daemon):
 
     def launch_with(self, faults: Faults) -> None:
         """Start it with faults that may end it before it is ready."""
+        self.program = program(faults)
+        self.launch()
+
+    def launch(self) -> None:
+        """Start it and wait for nothing."""
         assert self.process is None, "it runs already"
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command(faults), "serve", "--database", str(self.database),
+                [sys.executable, *self.program, "serve", "--database", str(self.database),
                  "--socket", str(self.socket), *self.options],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
