@@ -66,6 +66,10 @@ class Database:
         self.care_result: Callable[[], bool] = lambda: False
         self.outcome = Outcome(Fate.APPLIED, NIL)
 
+    @property
+    def foreign_commits(self) -> int:
+        return 0
+
     def apply(self, works: Sequence[Work]) -> Applied:
         self.batches.append([work.msgid for work in works])
         self.hook()
@@ -96,7 +100,7 @@ class Bench:
     """A writer, what it is given and what comes out of it."""
 
     def __init__(self, database: Any = None, max_requests: int = 100, delay: float = 0.0) -> None:
-        self.database: Any = database if database is not None else Database()
+        self.database: Any = Database() if database is None else database
         self.inbox = Inbox(10_000, 10_000_000)
         self.stats = WriterStats()
         self.deliveries: list[list[Delivery]] = []
