@@ -98,13 +98,12 @@ class Feed:
         """A batch was committed. Called by the writer; costs nothing while nobody watches."""
         if last_message_id > self._last_id:
             self._last_id = last_message_id
+        self._own = True
         if not self._subscriptions:
-            self._foreign = self._foreign or foreign
             return
         with self._changed:
             self._events += events
             self._foreign = self._foreign or foreign
-            self._own = True
             self._dirty = True
             self._changed.notify()
 
