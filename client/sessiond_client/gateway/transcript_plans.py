@@ -2,32 +2,26 @@
 
 A message goes to the database first, because a file that is ahead of it is taken for an older
 transcript that has to be imported. Only when the database is out of reach does a message lie in
-the file alone, and then it waits here to be sent later under the key of its line: an import of
-that file by another gateway gives it the same key, so that it is stored once.
+the file alone, and then it waits to be sent later (see ``backlog``).
 """
 
 import logging
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from sessiond_client import _errors as errors
 from sessiond_client import _requests as calls
 from sessiond_client.gateway import transcripts
+from sessiond_client.gateway.backlog import Backlog, Outage
 from sessiond_client.gateway.steps import Contended, FileWork, Plan
 from sessiond_client.gateway.transcripts import Line
 from sessiond_protocol import rows
 from sessiond_protocol.content import clean_text
-from sessiond_protocol.errors import SessiondError
 from sessiond_protocol.requests.message import (
     NOT_REPLACED,
     Message,
-    MessageAppend,
-    MessageAppendMany,
     MessageReplace,
     Unchanged,
 )
@@ -40,21 +34,6 @@ log = logging.getLogger(__name__)
 _DERIVED: Final = {"content_value", "tool_call_count"}
 STORED_FIELDS: Final = frozenset(Message.__struct_fields__) - _DERIVED
 
-# The messages that wait for the database, of all sessions together. Beyond them its errors are
-# raised, so that an outage does not fill the memory.
-MOST_WAITING: Final = 10_000
-# Those that are sent in one request, so that no request grows too large.
-SENT_AT_ONCE: Final = 20
-
-# Errors of the request itself: it will fail the same way however often it is sent.
-_FINAL: Final = (
-    errors.Integrity,
-    errors.Conflict,
-    errors.NotFound,
-    errors.InvalidParams,
-    errors.TooLarge,
-)
-
 
 class TranscriptPlans:
     """The calls about transcripts of one store.
@@ -66,8 +45,7 @@ class TranscriptPlans:
         self._sessions_dir = sessions_dir
         self._keeps_files = keeps_files
         self._clock = clock
-        self._lock = threading.Lock()
-        self._waiting: dict[str, list[Message]] = {}
+        self._backlog = Backlog()
 
     # --- the calls -------------------------------------------------------------------------
 
@@ -76,25 +54,28 @@ class TranscriptPlans:
         if self._keeps_files:
             path = transcripts.transcript_path(self._sessions_dir, session_id)
             line = transcripts.encoded(message)
-        failure: SessiondError | None = None
+        name = clean_text(session_id)
+        outage: Outage | None = None
         stored: Message | None = None
         if not skip_db:
             stored = as_stored(message, self._clock())
-            failure = yield from self._store(clean_text(session_id), stored)
+            outage = yield from self._backlog.store(name, stored)
         if path is None:
+            if outage is not None:
+                raise outage.error
             return
         try:
             key: str = yield FileWork(lambda: transcripts.append_line(path, line))
         except OSError as exc:
-            if failure is not None:
-                raise failure from exc
+            if outage is not None:
+                raise outage.error from exc
             if stored is None:
                 raise
             # Raised, this would make the caller store the message a second time.
             log.warning("%s: a message that is stored cannot be added: %s", path, exc)
             return
-        if failure is not None and stored is not None:
-            self._wait(clean_text(session_id), stored, key, failure)
+        if outage is not None and stored is not None:
+            self._backlog.keep(name, stored, key, outage)
 
     def rewrite(self, session_id: str, messages: Iterable[Mapping[str, Any]]) -> Plan[None]:
         messages = list(messages)
@@ -106,7 +87,7 @@ class TranscriptPlans:
         stored = [
             _named(f"messages[{index}]", message, now) for index, message in enumerate(messages)
         ]
-        yield from self._send_or_raise(name)
+        yield from self._send_waiting(name)
         yield MessageReplace(session_id=name, messages=stored, mark_transcript=True)
         if path is not None:
             target = path
@@ -114,91 +95,21 @@ class TranscriptPlans:
 
     def load(self, session_id: str) -> Plan[list[dict[str, Any]]]:
         name = clean_text(session_id)
-        yield from self._send_or_raise(name)
+        yield from self._send_waiting(name)
         yield from self._import(session_id, name)
         raw = yield from calls.raw_messages(name, None, 0, active_only=True)
         return rows.as_conversation(raw)
 
     def send_all_waiting(self) -> Plan[None]:
         """Send what waits, of every session; raises the first failure after trying all."""
-        failures = []
-        for session_id in list(self._waiting):
-            failure = yield from self._send_waiting(session_id)
-            if failure is not None:
-                failures.append(failure)
-        if failures:
-            raise failures[0]
+        return self._backlog.send_all()
 
-    # --- messages that wait ----------------------------------------------------------------
+    # --- what they share -------------------------------------------------------------------
 
-    def _store(self, session_id: str, message: Message) -> Plan[SessiondError | None]:
-        """Store a message behind those that wait; the failure if it has to wait with them."""
-        failure = yield from self._send_waiting(session_id)
-        if failure is None:
-            try:
-                yield MessageAppend(session_id=session_id, message=message)
-                return None
-            except SessiondError as error:
-                if not error.retryable:
-                    raise
-                failure = error
-        elif not failure.retryable and not isinstance(failure, errors.OutcomeUnknown):
-            raise failure
-        if not self._keeps_files or sum(map(len, self._waiting.values())) >= MOST_WAITING:
-            raise failure
-        return failure
-
-    def _wait(self, session_id: str, message: Message, key: str, failure: SessiondError) -> None:
-        if message.message_key is None:
-            message = msgspec.structs.replace(message, message_key=key)
-        with self._lock:
-            waiting = self._waiting.setdefault(session_id, [])
-            waiting.append(message)
-            is_first = len(waiting) == 1
-        level = logging.WARNING if is_first else logging.DEBUG
-        log.log(
-            level,
-            "messages of session %r are in its file alone until the database answers: %s",
-            session_id,
-            failure,
-        )
-
-    def _send_or_raise(self, session_id: str) -> Plan[None]:
-        failure = yield from self._send_waiting(session_id)
+    def _send_waiting(self, session_id: str) -> Plan[None]:
+        failure = yield from self._backlog.send(session_id)
         if failure is not None:
             raise failure
-
-    def _send_waiting(self, session_id: str) -> Plan[SessiondError | None]:
-        """Send what waits, in order; the failure that keeps it waiting.
-
-        Two that send the same messages at once store them once, by their keys.
-        """
-        at_once = SENT_AT_ONCE
-        while sending := self._waiting.get(session_id, [])[:at_once]:
-            try:
-                yield MessageAppendMany(session_id=session_id, messages=sending)
-            except SessiondError as error:
-                if not isinstance(error, _FINAL):
-                    return error
-                if len(sending) > 1:
-                    at_once = 1  # find out which
-                    continue
-                log.error(
-                    "a message of session %r stays in its file alone, it cannot be stored: %s",
-                    session_id,
-                    error,
-                )
-            self._sent(session_id, sending)
-        return None
-
-    def _sent(self, session_id: str, messages: Sequence[Message]) -> None:
-        sent = set(map(id, messages))
-        with self._lock:
-            rest = [each for each in self._waiting.get(session_id, []) if id(each) not in sent]
-            if rest:
-                self._waiting[session_id] = rest
-            else:
-                self._waiting.pop(session_id, None)
 
     # --- transcripts that are older than the database --------------------------------------
 

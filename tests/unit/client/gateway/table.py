@@ -14,6 +14,7 @@ from sessiond_protocol.requests.message import (
     Message,
     MessageAppend,
     MessageAppendMany,
+    MessageCount,
     MessagePage,
     MessageReplace,
     Page,
@@ -29,6 +30,7 @@ from sessiond_protocol.requests.route import (
     Transcript,
     TranscriptState,
 )
+from sessiond_protocol.requests.server import ServerPing
 from sessiond_protocol.requests.session import SessionEnsure, SessionGet
 from sessiond_protocol.schema import MESSAGE_COLUMN_NAMES
 
@@ -78,6 +80,10 @@ class Table:
                 return self._append(step.session_id, step.messages)
             case MessageReplace():
                 return self._replace(step)
+            case MessageCount():
+                return len(self.messages.get(step.session_id or "", []))
+            case ServerPing():
+                return None
             case MessagePage():
                 return self._page(step)
             case SessionEnsure():
@@ -174,6 +180,7 @@ class Table:
             for place, message in self.messages.get(request.session_id, [])
             if place > request.after_id
         ]
+        found = found[request.offset :]
         return Page(found[: request.limit], len(found) > request.limit)
 
     def texts(self, session_id: str) -> list[str | None]:

@@ -21,10 +21,10 @@ from sessiond_client import (
     TooLarge,
     Unavailable,
 )
-from sessiond_client.gateway import transcript_plans
+from sessiond_client.gateway import backlog
 from sessiond_client.gateway.steps import FileWork, Plan, Step
 from sessiond_client.gateway.transcript_plans import TranscriptPlans, as_stored
-from sessiond_protocol.requests.message import MessageAppendMany, MessageReplace
+from sessiond_protocol.requests.message import MessageAppend, MessageAppendMany, MessageReplace
 from tests.unit.client.gateway.table import Running, Table, carry_out
 
 NOW = 1_770_000_000.0
@@ -240,7 +240,7 @@ def test_messages_of_an_outage_are_sent_at_the_end(gateway: Gateway, table: Tabl
     assert (table.texts("s"), table.texts("t")) == (["a"], ["b"])
 
 
-@pytest.mark.parametrize("outage", [Integrity("x"), DatabaseError("x"), OutcomeUnknown("x")])
+@pytest.mark.parametrize("outage", [Integrity("x"), DatabaseError("x")])
 def test_an_error_that_is_not_retryable_is_raised_and_nothing_is_written(
     gateway: Gateway, table: Table, tmp_path: Path, outage: SessiondError
 ) -> None:
@@ -288,6 +288,41 @@ def test_a_message_whose_outcome_is_unknown_goes_on_waiting_and_is_stored_once(
     assert gateway.load() == in_file(tmp_path) == ["a", "b"]
 
 
+@pytest.mark.parametrize("was_stored", [True, False])
+@pytest.mark.parametrize("follows", ["append", "load", "end"])
+def test_a_message_that_was_sent_without_an_answer_is_stored_once(
+    gateway: Gateway, table: Table, tmp_path: Path, was_stored: bool, follows: str
+) -> None:
+    gateway.append("a", timestamp=1)
+
+    def answer(step: Step) -> Any:
+        if isinstance(step, MessageAppend):
+            if was_stored:
+                table.answer(step)
+            raise OutcomeUnknown("nobody knows")
+        return table.answer(step)
+
+    running = Running(gateway.plans.append("s", {"role": "user", "content": "b"}, False))
+    while not running.is_done:
+        running.carry_out(answer)
+    assert in_file(tmp_path) == ["a", "b"]
+    if follows == "append":
+        gateway.append("c")
+    elif follows == "load":
+        gateway.load()
+    else:
+        gateway.run(gateway.plans.send_all_waiting())
+    assert table.texts("s") == in_file(tmp_path)
+
+
+def test_without_files_an_unknown_outcome_is_the_callers_to_judge(
+    table: Table, tmp_path: Path
+) -> None:
+    table.outage = OutcomeUnknown("nobody knows")
+    with pytest.raises(OutcomeUnknown):
+        Gateway(table, tmp_path, keeps_files=False).append("a")
+
+
 def test_a_message_that_can_never_be_stored_does_not_stop_the_others(
     gateway: Gateway, table: Table, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -313,7 +348,7 @@ def test_a_message_that_can_never_be_stored_does_not_stop_the_others(
 def test_an_outage_does_not_fill_the_memory(
     gateway: Gateway, table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transcript_plans, "MOST_WAITING", 2)
+    monkeypatch.setattr(backlog, "MOST_WAITING", 2)
     table.outage = DOWN
     gateway.append("a")
     gateway.append("b")
@@ -522,7 +557,7 @@ class ManyGateways(RuleBasedStateMachine):
 
     def _loaded(self, found: list[str], said_before: int) -> None:
         assert found == self.said[: len(found)]
-        if not self.gateways[0].plans._waiting:
+        if not self.gateways[0].plans._backlog._waiting:
             assert len(found) >= min(said_before, len(self.table.texts("s")))
 
     @invariant()
