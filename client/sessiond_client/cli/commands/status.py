@@ -3,7 +3,7 @@
 import os
 import pwd
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -15,6 +15,7 @@ from sessiond_client.cli.connect import check_exists, check_served, last_word, o
 from sessiond_client.cli.exits import Refused
 from sessiond_client.cli.options import Asked, json_option, pass_asked, place_options
 from sessiond_protocol import paths, state_file
+from sessiond_protocol.health import troubles
 
 
 @click.command("status")
@@ -124,37 +125,6 @@ def checkpoint(last: Mapping[str, Any] | None) -> str:
         return "none was needed yet"
     text = f"{units.count(last['checkpointed'])} of {units.plural(last['log'], 'page')} moved"
     return f"{text}, a reader holds up the rest" if last["busy"] else text
-
-
-def troubles(stats: Mapping[str, Any]) -> Iterator[str]:
-    """What is not as it should be, worst first."""
-    if stats.get("state") != "serving":
-        yield f"the daemon is {stats.get('state')}"
-    if stats.get("writable") is False:
-        yield f"writes are refused: {stats.get('reason')}"
-    missing = stats.get("schema", {}).get("missing")
-    if missing:
-        yield f"the schema lacks {', '.join(map(str, missing))}"
-    index = stats.get("index", {})
-    if index.get("state", "healthy") != "healthy":
-        yield _index_trouble(index)
-    log = stats.get("log", {})
-    if log.get("failure"):
-        yield f"checkpoints fail: {log['failure']}"
-    if log.get("pinned"):
-        yield "a reader keeps the write-ahead log from being emptied"
-    if stats.get("guarded") is False:
-        yield "the files are not guarded against other programs that would delete them"
-
-
-def _index_trouble(index: Mapping[str, Any]) -> str:
-    text = f"the search index is {index['state']}"
-    if index.get("reason"):
-        text += f": {index['reason']}"
-    rebuild = index.get("rebuild")
-    if rebuild and rebuild.get("total"):
-        text += f", {100 * rebuild['done'] / rebuild['total']:.0f} % done"
-    return text
 
 
 CLIENT_COLUMNS = (
