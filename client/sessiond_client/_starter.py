@@ -39,6 +39,7 @@ def start_daemon(
     Of many processes that want one at once, one starts it and the others go on looking for it.
     It has its own session, outlives the caller, and leaves after ten idle minutes.
     """
+    os.makedirs(os.path.dirname(database), mode=0o700, exist_ok=True)
     log = log_path(database)
     log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     lock = os.open(log.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

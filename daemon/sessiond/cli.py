@@ -86,6 +86,7 @@ def serve(config: Path | None, detach: bool, **flags: Any) -> None:
 
     try:
         chosen = effective()
+        _make_usual_home(chosen)
         background = Background()
         if detach:
             status = background.fork(chosen.start_timeout)
@@ -144,6 +145,13 @@ def run(
         return runner.run(
             Daemon(chosen, keeper, listener, notifier, effective, background.ready).run()
         )
+
+
+def _make_usual_home(chosen: Settings) -> None:
+    """The directory of the usual database is made; one that somebody names must exist."""
+    usual = paths.resolve_database(None, os.environ)
+    if chosen.database == usual:
+        os.makedirs(os.path.dirname(usual), mode=0o700, exist_ok=True)
 
 
 def _absolute(chosen: Settings) -> Settings:
