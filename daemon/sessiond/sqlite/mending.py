@@ -15,7 +15,7 @@ import msgspec
 from sessiond.sqlite.access import WriteAccess
 from sessiond.sqlite.ask import rows, value
 from sessiond.sqlite.cjk_index import add_pairs, drop_pairs, empty_pairs, pairs_of_bytes
-from sessiond.sqlite.damage import IndexDamaged
+from sessiond.sqlite.damage import WORDS, IndexDamaged, on_index
 from sessiond.sqlite.migrations import REBUILD_NEEDED
 from sessiond.sqlite.slices import HIGHEST, Pace, next_range
 from sessiond_protocol.content import text_hash
@@ -114,6 +114,9 @@ def _lacks_words(connection: apsw.Connection, bounds: tuple[int, int], *, ours: 
         return bool(value(connection, sql, bounds))
     except apsw.SQLError:
         return True  # an index that keeps no sizes, or none: nothing is known of it
+    except apsw.CorruptError as error:
+        # If it is the messages, rebuilding will tell.
+        raise IndexDamaged(WORDS, str(error)) from error
 
 
 def mend(connection: apsw.Connection, found: Difference, *, indexed: bool) -> None:
@@ -247,8 +250,12 @@ class Mending:
         access = self._access
         self.passes += 1
         self._next_pass = self._clock() + max(PASS_INTERVAL, PASS_SHARE * self._spent)
-        if self._complete and access.words_are_followed:
-            # Another program's index is whole again; ours would have been rebuilt.
+        if self._complete and access.words_are_followed and access.health.words:
+            # Another program's index is whole again, if it can be asked; ours is rebuilt instead.
+            with on_index(WORDS):
+                rows(
+                    access.connection, f"SELECT rowid FROM {WORDS} WHERE {WORDS} MATCH 'a' LIMIT 1"
+                )
             access.health.words = ""
 
     def _mend(self, connection: apsw.Connection, found: Difference) -> None:

@@ -213,10 +213,9 @@ class Rebuild:
 
     def _swap(self, connection: apsw.Connection) -> None:
         """Put the second table into the place of the first, if it holds what it must."""
-        ((messages, indexed),) = rows(
-            connection,
-            f"SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM {NEXT}_docsize)",
-        )
+        counts = f"SELECT (SELECT count(*) FROM messages), (SELECT count(*) FROM {NEXT}_docsize)"
+        with on_index(NEXT):
+            ((messages, indexed),) = rows(connection, counts)
         if messages != indexed:
             raise IndexDamaged(NEXT, f"holds {indexed} of {messages} messages")
         self._drop_words(connection)

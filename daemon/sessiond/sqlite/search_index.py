@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sessiond.sqlite.access import WriteAccess
 from sessiond.sqlite.batch import Batch, Index
-from sessiond.sqlite.cjk_index import add_pairs, pairs_of, remove_pairs
+from sessiond.sqlite.cjk_index import add_pairs, drop_pairs, pairs_of, remove_pairs
 from sessiond.sqlite.damage import NEXT, WORDS, on_index, write_out
 from sessiond.sqlite.meta import MetaRow
 
@@ -83,10 +83,19 @@ class SearchIndex(Index):
         if self._words:
             self._change(batch, WORDS, _INSERT, (first, last))
         if staged.pairs:
+            self._drop_strays(batch, first, last)
             add_pairs(batch.connection, staged.pairs, indexed=self._pairs)
         self._advance(batch, first, last)
         staged.pending.clear()
         staged.pairs.clear()
+
+    def _drop_strays(self, batch: Batch, first: int, last: int) -> None:
+        """Rows of messages that another program removed, and whose ids it let be given again."""
+        found = batch.execute(
+            "SELECT message_id FROM sessiond_cjk WHERE message_id BETWEEN ? AND ?", (first, last)
+        ).fetchall()
+        if found:
+            drop_pairs(batch.connection, (row[0] for row in found), indexed=self._pairs)
 
     def _advance(self, batch: Batch, first: int, last: int) -> None:
         """The pair index has looked at these rows too, if at all before them."""

@@ -157,6 +157,18 @@ def test_our_delete_names_what_was_indexed_although_the_text_changed(file: Opene
     integrity(file.connection)
 
 
+def test_an_id_that_is_given_again_gets_new_pairs(file: Opened) -> None:
+    file.append("a", "plain", "中文二", "中文三")
+    with foreign(file.path) as other:
+        other.execute("DELETE FROM messages WHERE id > 1")
+        other.execute("DELETE FROM sqlite_sequence")
+    assert file.append("a", "新的", "plain") == [2, 3]
+    assert _pairs(file)[2] == cjk.pairs("新的")
+    file.settle()
+    assert _pairs(file) == {2: cjk.pairs("新的")}
+    integrity(file.connection)
+
+
 def test_stale_structure_and_orphaned_keys_go(file: Opened) -> None:
     file.append("a", "one")
     file.results(appending("a", "two", key="k2"), appending("a", "three", key="k3"))

@@ -164,3 +164,19 @@ def test_damage_under_the_index_is_damage_of_the_index(tmp_path: Path) -> None:
         file.settle()
         assert "cannot be removed" in file.index_state
         assert file.results(appending("a", "stored too")) == [302]
+
+
+def test_damage_that_only_counting_meets_is_damage_of_the_index(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    with opened(path) as file:
+        file.append("a", *(f"word{number}" for number in range(2000)))
+        sql = "SELECT pageno FROM dbstat WHERE name = 'messages_fts_docsize' AND pagetype = 'leaf'"
+        page, size = file.value(f"{sql} LIMIT 1 OFFSET 1"), file.value("PRAGMA page_size")
+    with path.open("r+b") as raw:
+        raw.seek((page - 1) * size)
+        raw.write(b"\xff" * size)
+    with opened(path) as file:
+        file.settle()
+        assert "cannot be removed" in file.index_state
+        assert file.store.health()["writable"] is True
+        assert file.results(appending("a", "still stored")) == [2001]
