@@ -90,6 +90,7 @@ class Guard:
         self._shared_memory = -1
         self._fallback = -1
         self._files: dict[str, Identity] = {}
+        self._seen = (-1, 0)  # the count of commits at the last look, and the database's size
 
     # --- the daemon's lock -----------------------------------------------------------------
 
@@ -209,9 +210,12 @@ class Guard:
             if found.st_nlink != 1 and path == self.path:
                 return f"{path} has {found.st_nlink} names, a database must have one"
             sizes[path] = found.st_size
-        if self._shared_memory < 0 or self._shortage(self.log_index(), sizes) is None:
-            return None
-        return self._lasting_shortage()
+        index = self.log_index()
+        if self._shared_memory >= 0 and self._shortage(index, sizes) is not None:
+            return self._lasting_shortage()
+        if index is not None:
+            self._seen = index.changes, sizes[self.path]
+        return None
 
     def _shortage(self, index: log_index.LogIndex | None, sizes: dict[str, int]) -> str | None:
         """Which file is shorter than the index says."""
@@ -220,10 +224,20 @@ class Guard:
             return f"{self.shared_memory_path} {cut}"
         if index is None:
             return None
-        for path, least in ((self.log_path, index.log_bytes), (self.path, index.database_bytes)):
+        wanted = max(index.database_bytes, self._unchanged_bytes(index))
+        for path, least in ((self.log_path, index.log_bytes), (self.path, wanted)):
             if sizes[path] < least:
                 return f"{path} {cut}: {sizes[path]} bytes are left of {least}"
         return None
+
+    def _unchanged_bytes(self, index: log_index.LogIndex) -> int:
+        """What the database had at the last look and must still have; 0 if that is not known.
+
+        Without a commit in between only a checkpoint can have made it shorter, and then it has
+        its pages now.
+        """
+        changes, size = self._seen
+        return min(size, index.pages * index.page_size) if changes == index.changes else 0
 
     def _lasting_shortage(self) -> str | None:
         """A shortage that is none of another program's commits and checkpoints under way.

@@ -30,6 +30,7 @@ class LogIndex:
     page_size: int
     pages: int
     marks: tuple[int, ...]
+    changes: int  # rises with every commit
     stamp: bytes  # changes with every commit and with every restart of the log
 
     @property
@@ -55,9 +56,9 @@ def parse(head: bytes) -> LogIndex | None:
     stamp = head[:_COPY]
     if stamp != head[_COPY : 2 * _COPY]:
         return None
-    _, _, _, initialised, _, size, frames, pages = _HEADER.unpack(stamp)
+    _, _, changes, initialised, _, size, frames, pages = _HEADER.unpack(stamp)
     if not initialised:
         return None
     moved, *marks = _CHECKPOINT.unpack_from(head, 2 * _COPY)
     page_size = (size & 0xFE00) + ((size & 1) << 16)  # 65536 does not fit and is stored as 1
-    return LogIndex(frames, moved, page_size, pages, tuple(marks), stamp)
+    return LogIndex(frames, moved, page_size, pages, tuple(marks), changes, stamp)

@@ -372,6 +372,17 @@ def test_a_cut_database_raises_the_alarm(daemon: Daemon) -> None:
     )
 
 
+def test_a_database_that_is_cut_while_the_log_holds_newer_pages_raises_the_alarm(
+    daemon: Daemon,
+) -> None:
+    daemon.write(30)
+    daemon.connection.wal_checkpoint(mode=TRUNCATE)
+    daemon.write()
+    assert daemon.guard.alarm() is None
+    os.truncate(daemon.path, 4096)
+    assert "state.db was cut" in (daemon.guard.alarm() or "")
+
+
 def test_cut_shared_memory_raises_the_alarm(daemon: Daemon) -> None:
     daemon.write()
     size = daemon.shared_memory.stat().st_size
