@@ -41,10 +41,10 @@ class LockTimeout(Exception):
 class Store:
     """One database file through its only write connection. Only the writer thread uses it.
 
-    ``lock_timeout``: seconds to wait for another program's write lock; ``wait_turn`` gets the
-    seconds left, waits a moment, and returns False to give up. ``check_files`` is asked inside
-    every transaction and after every commit what is wrong with the files, None if nothing is.
-    ``crash_point`` is called with a name at every step whose interruption must be harmless;
+    ``lock_timeout``: seconds to wait for another program's write lock; ``lock_holder`` names
+    that program, None if it cannot be seen; ``wait_turn`` gets the seconds left, waits a
+    moment, and returns False to give up. ``check_files`` is asked inside every transaction and
+    after every commit what is wrong with the files, None if nothing is. ``crash_point`` is called with a name at every step whose interruption must be harmless;
     tests end the process there. ``clock`` is monotonic, in seconds. For the rest see
     :class:`Rebuild` and :class:`Checkpoints`.
     """
@@ -63,10 +63,12 @@ class Store:
         announce: Callable[[str, float], None] = lambda _what, _seconds: None,
         beat: Callable[[], None] = lambda: None,
         holders: Callable[[], Sequence[object]] = lambda: (),
+        lock_holder: Callable[[], object | None] = lambda: None,
     ) -> None:
         self.connection = connection
         self._lock_timeout = lock_timeout
         self._wait_turn = wait_turn
+        self._lock_holder = lock_holder
         self._crash_point = crash_point
         self._clock = clock
         self._channels = Channels(connection)
@@ -151,9 +153,10 @@ class Store:
             except apsw.BusyError as error:
                 remaining = deadline - time.monotonic()
                 if remaining <= 0 or not self._wait_turn(remaining):
+                    holder = self._lock_holder()
                     raise LockTimeout(
                         "another program holds the database's write lock"
-                        f" for more than {self._lock_timeout:g} s"
+                        f" for more than {self._lock_timeout:g} s{f' ({holder})' if holder else ''}"
                     ) from error
 
     def _run(
