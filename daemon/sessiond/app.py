@@ -14,6 +14,7 @@ from sessiond.batching import BatchLimits, BatchRule
 from sessiond.connection import ConnectionLimits
 from sessiond.database import Applied, Database, UnsafeFile
 from sessiond.feed import Feed
+from sessiond.heartbeat import Heartbeat, Phase
 from sessiond.inbox import Inbox
 from sessiond.listener import Listener
 from sessiond.notify import Notifier
@@ -23,7 +24,8 @@ from sessiond.server import Served, Server, State
 from sessiond.settings import BadSetting, Settings, specs
 from sessiond.sqlite.keeper import Keeper
 from sessiond.sqlite.refusal import OpenRefused
-from sessiond.stats import ReadStats, WriterStats
+from sessiond.stats import ReadStats, WriterStats, resident_bytes
+from sessiond.status_line import status_line
 from sessiond.version import VERSION
 from sessiond.work import Fate
 from sessiond.writer import Writer
@@ -46,18 +48,21 @@ class Daemon:
         keeper: Keeper,
         listener: Listener,
         notifier: Notifier,
+        watchdog: float | None,
         effective: Callable[[], Settings],
         ready: Callable[[], None],
     ) -> None:
         self._settings = settings
         self._keeper = keeper
         self._listener = listener
-        self._notifier = notifier
         self._effective = effective
         self._ready = ready
         self._writer_stats = WriterStats()
         self._read_stats = ReadStats()
         self._inbox = Inbox(settings.inbox_max_requests, settings.inbox_max_bytes)
+        self._heartbeat = Heartbeat(notifier, watchdog, self._inbox.put_errand)
+        self._feed: Feed | None = None
+        self._opening = f"opening {keeper.path}"
         self._started = time.time()
 
     async def run(self) -> int:
@@ -70,10 +75,18 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._server = server = self._make_server()
         self._acceptor = await self._accept()
+        beating = asyncio.create_task(self._heartbeat.run(lambda: server.pending, self._status))
+        try:
+            return await self._serve(server)
+        finally:
+            beating.cancel()
+
+    async def _serve(self, server: Server) -> int:
         try:
             writer, pool = await self._open(server)
         except OpenRefused as refused:
             log.error("%s", refused)
+            self._heartbeat.say(str(refused))
             self._keeper.failed(str(refused))
             self._listener.unlink()
             return refused.exit_status
@@ -118,10 +131,16 @@ class Daemon:
             server.state = State.MIGRATING
             server.ready_at = time.monotonic() + seconds
             self._keeper.migrating()
-            self._notifier.send(status=f"migrating {self._keeper.path}, about {seconds:.0f} s")
+            log.info("migrating %s, about %.0f s", self._keeper.path, seconds)
+
+        def progress(step: str, fraction: float) -> None:
+            self._heartbeat.beat()
+            self._opening = f"migrating {self._keeper.path}: {step}, {fraction:.0%}"
 
         settings = self._settings
-        store = await asyncio.to_thread(self._keeper.open, migrating)
+        store = await asyncio.to_thread(
+            self._keeper.open, migrating, progress, self._heartbeat.beat
+        )
         self._database: Database = store
         self._foreign_commits = store.foreign_commits
         limits = BatchLimits(
@@ -149,7 +168,7 @@ class Daemon:
         self._feed.start()
         server.serve(pool, self._feed)
         self._keeper.serving(self._listener.path)
-        self._notifier.send(ready=1, status=f"serving {self._keeper.path}")
+        self._heartbeat.ready(self._status())
         self._ready()
         log.info("serving %s on %s", self._keeper.path, self._listener.path)
         return writer, pool
@@ -166,8 +185,15 @@ class Daemon:
                     return
 
     async def _stay_reachable(self) -> None:
-        """Listen again where a cleaner of /tmp removed the socket."""
+        """Listen again where a cleaner of /tmp removed the socket.
+
+        Where a service manager took the place, the daemon that it will start takes over.
+        """
         if self._listener.is_in_place:
+            return
+        if self._listener.is_replaced:
+            log.info("somebody else listens on %s now, leaving it to them", self._listener.path)
+            self._stop.set()
             return
         log.warning("%s was removed by somebody else, listening there again", self._listener.path)
         await self._listen_again()
@@ -207,6 +233,14 @@ class Daemon:
 
     def _reload(self) -> None:
         """SIGHUP: take over the settings that can change while the daemon runs."""
+        if self._heartbeat.phase is not Phase.SERVING:
+            self._read_settings()
+            return
+        self._heartbeat.reloading()
+        self._read_settings()
+        self._heartbeat.ready(self._status())
+
+    def _read_settings(self) -> None:
         try:
             wanted = self._effective()
         except (BadSetting, OSError) as error:
@@ -232,6 +266,8 @@ class Daemon:
         foreign = self._database.foreign_commits
         noticed = foreign != self._foreign_commits
         self._foreign_commits = foreign
+        assert self._feed is not None
+        self._heartbeat.beat()
         self._feed.committed(applied.last_message_id, applied.events, foreign=noticed)
 
     def _signalled(self) -> None:
@@ -242,7 +278,7 @@ class Daemon:
     async def _drain(self, server: Server, writer: Writer, pool: ReadPool) -> None:
         """Commit and answer what was accepted, checkpoint, close; cut short by a second signal."""
         log.info("stopping: %d requests are on their way", server.pending)
-        self._notifier.send(stopping=1, status=f"draining {server.pending} requests")
+        self._heartbeat.stopping(self._draining())
         self._keeper.stopping()
         self._listener.unlink()
         server.stop_reading()
@@ -258,6 +294,7 @@ class Daemon:
                 break
             await asyncio.sleep(0.005)
         await asyncio.to_thread(pool.stop, 1.0)
+        assert self._feed is not None
         await asyncio.to_thread(self._feed.stop)
         server.close_all()
         if not finished:
@@ -269,9 +306,21 @@ class Daemon:
     def _alarm(self, unsafe: UnsafeFile) -> None:
         """Nothing may be answered and nothing closed: say why and leave."""
         log.critical("%s", unsafe)
+        self._heartbeat.say(f"stopped at once: {unsafe}")
         self._keeper.abandon(str(unsafe))
         logging.shutdown()
         os._exit(EX_IOERR)
+
+    def _status(self) -> str:
+        """What the service manager shows."""
+        if self._heartbeat.phase is Phase.STOPPING:
+            return self._draining()
+        if self._server.state is State.SERVING:
+            return status_line(self.statistics())
+        return self._opening
+
+    def _draining(self) -> str:
+        return f"draining: {self._server.pending:,} requests are left"
 
     def statistics(self) -> dict[str, Any]:
         """Everything that ``server.stats`` answers."""
@@ -293,13 +342,14 @@ class Daemon:
             "pending_writes": self._inbox.requests,
             "pool_size": self._settings.pool_size,
             "inbox": {"requests": self._inbox.requests, "bytes": self._inbox.bytes},
-            "watchers": self._feed.watched,
+            "watchers": self._feed.watched if self._feed is not None else 0,
             "connections": len(self._server.connections),
             "accepted": self._server.accepted,
             "refused": self._server.refused,
             "clients": self._server.clients(),
             "writer": writer.snapshot(),
             "reads": self._read_stats.snapshot(),
+            "resident_bytes": resident_bytes(),
             "max_resident_bytes": usage.ru_maxrss * 1024,
             **health,
         }

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import faulthandler
 import grp
 import logging
 import os
@@ -14,8 +15,8 @@ import click
 
 from sessiond import logs, settings
 from sessiond.background import Background
-from sessiond.listener import Listener
-from sessiond.notify import Notifier, inherited_sockets
+from sessiond.listener import Listener, turn_away
+from sessiond.notify import Notifier, inherited_sockets, watchdog_interval
 from sessiond.settings import BadSetting, Settings
 from sessiond.sqlite.access import CrashPoint
 from sessiond.sqlite.checkpoint import CheckpointLimits
@@ -57,7 +58,18 @@ def main() -> None:
     """The daemon that owns an agent's session database."""
 
 
-@main.command()
+class _Serve(click.Command):
+    """``serve``: when it cannot, nobody is left waiting on sockets of the service manager."""
+
+    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*arguments, **extra)
+        except click.UsageError:
+            turn_away(inherited_sockets(os.environ, os.getpid()))
+            raise
+
+
+@main.command(cls=_Serve)
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -116,8 +128,11 @@ def run(
 
     from sessiond.app import Daemon
 
+    # A watchdog ends a daemon that hangs with SIGABRT: where it hung is then in the log.
+    faulthandler.enable()
     sockets = inherited_sockets(os.environ, os.getpid())
     notifier = Notifier(os.environ.pop("NOTIFY_SOCKET", None))
+    watchdog = watchdog_interval(os.environ, os.getpid())
     assert chosen.database is not None
     database = os.path.realpath(chosen.database)
     try:
@@ -134,16 +149,20 @@ def run(
         keeper.take()
     except (OpenRefused, AlreadyServed) as refused:
         log.error("%s", refused)
+        notifier.send(status=str(refused))
+        turn_away(sockets)
         return refused.exit_status
     try:
         listener = _listen(chosen, database, sockets)
     except (OSError, ValueError) as error:
         log.error("cannot listen: %s", error)
         keeper.failed(f"cannot listen: {error}")
+        notifier.send(status=f"cannot listen: {error}")
+        turn_away(sockets)
         return EX_CANTCREAT
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(
-            Daemon(chosen, keeper, listener, notifier, effective, background.ready).run()
+            Daemon(chosen, keeper, listener, notifier, watchdog, effective, background.ready).run()
         )
 
 
@@ -190,6 +209,7 @@ def group_id(name: str | None) -> int | None:
 
 
 def _fail(status: int, message: str) -> None:
+    turn_away(inherited_sockets(os.environ, os.getpid()))
     click.echo(f"sessiond: {message}", err=True)
     sys.exit(status)
 

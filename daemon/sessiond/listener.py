@@ -1,5 +1,6 @@
 """The listening socket: bound while the database's lock is held, unlinked only if it is ours."""
 
+import contextlib
 import os
 import socket
 import stat
@@ -84,7 +85,35 @@ class Listener:
             return False
         return (found.st_dev, found.st_ino) == self._identity
 
+    @property
+    def is_replaced(self) -> bool:
+        """Whether somebody else listens at the path now."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(self.path)
+            except BlockingIOError:
+                pass  # more connections wait there than it takes
+            except OSError:
+                return False
+        return not self.is_in_place
+
     def unlink(self) -> None:
         """Take the socket out of the file system, if what lies there is ours."""
         if not self.inherited and self.is_in_place:
             os.unlink(self.path)
+
+
+def turn_away(descriptors: list[int]) -> None:
+    """Close what waits on sockets of the service manager that will not be served.
+
+    It would start the daemon for them again at once, and again; clients try again by themselves,
+    and wait in between.
+    """
+    for descriptor in descriptors:
+        waiting = socket.socket(fileno=descriptor)
+        waiting.setblocking(False)
+        with contextlib.suppress(OSError):
+            while True:
+                waiting.accept()[0].close()
+        waiting.close()

@@ -10,6 +10,7 @@ from typing import Any
 import apsw
 
 from sessiond.stats import ReadStats
+from sessiond.thread_names import show_name
 from sessiond.work import Work
 from sessiond_protocol import wire
 from sessiond_protocol.errors import Code, Failure
@@ -69,6 +70,7 @@ class ReadPool:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _run(self) -> None:
+        show_name()
         seat = _Seat(self._path, self._vfs)
         while (work := self._works.get()) is not None:
             data = seat.answer(work)

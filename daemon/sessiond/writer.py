@@ -14,6 +14,7 @@ from sessiond.batching import BatchRule
 from sessiond.database import Applied, Database, UnsafeFile
 from sessiond.inbox import Inbox
 from sessiond.stats import WriterStats
+from sessiond.thread_names import show_name
 from sessiond.work import Fate, Outcome, Work
 from sessiond_protocol import wire
 from sessiond_protocol.errors import Code, Failure
@@ -68,6 +69,7 @@ class Writer:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        show_name()
         while True:
             try:
                 if not self.turn():

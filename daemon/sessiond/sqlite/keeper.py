@@ -24,6 +24,8 @@ from sessiond_protocol.state_file import State, StateFile
 
 log = logging.getLogger("sessiond.keeper")
 
+Progress = Callable[[str, float], None]
+
 T = TypeVar("T")
 
 _EMPTY_LOG_MS: Final = 5_000
@@ -105,11 +107,20 @@ class Keeper:
 
     # --- opening ---------------------------------------------------------------------------
 
-    def open(self, migrating: Callable[[float], None]) -> Store:
+    def open(
+        self,
+        migrating: Callable[[float], None],
+        progress: Progress = lambda _step, _fraction: None,
+        beat: Callable[[], None] = lambda: None,
+    ) -> Store:
         """The store, ready for its first batch.
 
-        Raises :class:`OpenRefused`, and :class:`UnsafeFile` after which nothing may be closed.
+        ``migrating`` gets the seconds that a migration may take, ``progress`` then its steps
+        and the fraction done, again and again. ``beat`` is called during every wait for
+        another program, now and later. Raises :class:`OpenRefused`, and :class:`UnsafeFile`
+        after which nothing may be closed.
         """
+        self._beat = beat
         found_log = _size(f"{self.path}-wal") > 0
         connection = self._patiently(
             lambda: opening.open_database(
@@ -122,7 +133,7 @@ class Keeper:
             lambda: opening.bring_up_to_date(
                 connection,
                 lambda plan: migrating(plan.seconds),
-                _say_progress,
+                progress,
                 self._crash_point,
             )
         )
@@ -252,10 +263,6 @@ class Keeper:
         self._announcement.say(
             state=State.FAILED, message=message, stray_log=self._guard.stray_log()
         )
-
-
-def _say_progress(step: str, fraction: float) -> None:
-    log.info("%s: %.0f %%", step, fraction * 100)
 
 
 def _describe(path: str, other: StateFile | None) -> str:
