@@ -4,41 +4,19 @@ import asyncio
 import logging
 import time
 from collections import deque
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, Protocol, cast
 
-import msgpack
 import msgspec
 
+from sessiond.decoding import decode_work
 from sessiond.work import Work
 from sessiond_protocol import wire
-from sessiond_protocol.channel import CLIENT_ID_BYTES, digest
+from sessiond_protocol.channel import CLIENT_ID_BYTES
 from sessiond_protocol.errors import Code, Failure
-from sessiond_protocol.requests import REQUESTS, Kind, Request
+from sessiond_protocol.requests import Kind, Request
 from sessiond_protocol.requests.server import RequestStatus, ServerHello, ServerPing
 
 log = logging.getLogger("sessiond.connection")
-
-# A method name may come as text or as bytes: both encodings lead to the same request.
-_BY_ENCODED_NAME: dict[bytes, type[Request[Any]]] = {
-    wire.pack(name): request for text, request in REQUESTS.items() for name in (text, text.encode())
-}
-_DECODERS = {request: msgspec.msgpack.Decoder(request).decode for request in REQUESTS.values()}
-_NO_ARGUMENTS = wire.pack({})
-_SMALL_ENOUGH_TO_BUILD = 65_536
-
-
-class _Unfit(Request[None], frozen=True):
-    """Stands for a request that could not be decoded, until its failure is told."""
-
-
-class _UnfitWrite(Request[None], frozen=True):
-    """The same for a write: it passes through the writer, where its number is decided."""
-
-    KIND: ClassVar[Kind] = Kind.WRITE
-
-
-_UNFIT = _Unfit()
-_UNFIT_WRITE = _UnfitWrite()
 
 
 class ConnectionLimits(msgspec.Struct, frozen=True):
@@ -211,7 +189,7 @@ class Connection(asyncio.Protocol):
         decoded = wire.decode_frame(frame)
         works: list[Work] = []
         if isinstance(decoded, wire.RequestFrame):
-            works.append(self._work(decoded, len(frame)))
+            works.append(self._decode(decoded, len(frame)))
         return decoded, works, len(frame)
 
     def _decoded_aside(self, future: "asyncio.Future[tuple[wire.Frame, list[Work], int]]") -> None:
@@ -234,7 +212,7 @@ class Connection(asyncio.Protocol):
 
     def _take(self, frame: wire.Frame, size: int, works: list[Work]) -> None:
         if isinstance(frame, wire.RequestFrame):
-            self._route(self._work(frame, size), works)
+            self._route(self._decode(frame, size), works)
         # Responses answer nothing we asked, and notifications we do not know are ignored.
 
     def _route(self, work: Work, works: list[Work]) -> None:
@@ -280,38 +258,9 @@ class Connection(asyncio.Protocol):
         else:
             assert isinstance(work.request, RequestStatus | ServerPing)
 
-    def _work(self, frame: wire.RequestFrame, size: int) -> Work:
-        """A request of this frame; one that does not fit carries its failure along."""
-        now = time.monotonic()
-        request_type = _BY_ENCODED_NAME.get(bytes(frame.method))
-        try:
-            if request_type is None:
-                raise Failure(Code.UNKNOWN_METHOD, f"unknown method {_name_of(frame.method)}")
-            arguments, place = _params(frame.params)
-        except Failure as failure:
-            return Work(self, frame.msgid, _UNFIT, now, now, size, failure=failure)
-        ttl = self._limits.default_ttl if place is None or place.ttl is None else place.ttl
-        work = Work(
-            self,
-            frame.msgid,
-            _UNFIT_WRITE if request_type.KIND is Kind.WRITE else _UNFIT,
-            now,
-            now + min(ttl, self._limits.max_ttl),
-            size,
-        )
-        if place is not None:
-            if request_type.KIND is Kind.WRITE and self.client_id is not None:
-                work.seq = place.seq
-                work.floor = place.floor or 0
-                if work.seq is not None:
-                    work.digest = digest(request_type.METHOD, arguments)
-            elif request_type.KIND is Kind.READ:
-                work.seq = place.after
-        try:
-            work.request = _DECODERS[request_type](arguments)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            work.failure = _explain(request_type, arguments, error)
-        return work
+    def _decode(self, frame: wire.RequestFrame, size: int) -> Work:
+        limits = self._limits
+        return decode_work(self, frame, size, limits.default_ttl, limits.max_ttl)
 
     # --- work on its way -------------------------------------------------------------------
 
@@ -439,61 +388,3 @@ class Connection(asyncio.Protocol):
     def label(self) -> str:
         """Who this is, for people."""
         return f"{self.program or 'a client'} ({self.peer})"
-
-
-def _name_of(method: msgspec.Raw) -> str:
-    try:
-        return repr(msgspec.msgpack.decode(method))
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return "that is not text"
-
-
-def _params(params: list[msgspec.Raw]) -> tuple[bytes, wire.Place | None]:
-    if len(params) > 2:
-        raise Failure(
-            Code.INVALID_PARAMS,
-            f"params has {len(params)} elements, one map of named arguments is expected"
-            " and, after it, at most one that says where the request stands",
-        )
-    arguments = bytes(params[0]) if params else _NO_ARGUMENTS
-    if len(params) < 2:
-        return arguments, None
-    try:
-        return arguments, wire.decode_place(params[1])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Failure(Code.INVALID_PARAMS, f"second element of params: {error}") from error
-
-
-def _explain(request_type: type[Request[Any]], arguments: bytes, error: Exception) -> Failure:
-    """An error that names the field and what is allowed."""
-    if isinstance(error, UnicodeDecodeError):
-        where = _broken_text(arguments)
-        return Failure(
-            Code.INVALID_PARAMS, f"{request_type.METHOD}: text that is not valid UTF-8{where}"
-        )
-    known = ", ".join(request_type.__struct_fields__) or "none"
-    return Failure(Code.INVALID_PARAMS, f"{request_type.METHOD}: {error} (arguments: {known})")
-
-
-def _broken_text(arguments: bytes) -> str:
-    """Which argument holds bytes that are not UTF-8; found the slow way, for small requests."""
-    if len(arguments) > _SMALL_ENOUGH_TO_BUILD:
-        return ""
-    try:
-        values = msgpack.unpackb(arguments, unicode_errors="surrogateescape")
-    except (ValueError, msgpack.UnpackException):
-        return ""
-    path = _path_to_surrogate(values, "$")
-    return f" - at `{path}`" if path else ""
-
-
-def _path_to_surrogate(value: Any, path: str) -> str | None:
-    if isinstance(value, str):
-        return path if any("\ud800" <= letter <= "\udfff" for letter in value) else None
-    items: Any = ()
-    if isinstance(value, dict):
-        items = ((f".{key}", each) for key, each in value.items())
-    elif isinstance(value, list):
-        items = ((f"[{index}]", each) for index, each in enumerate(value))
-    found = (_path_to_surrogate(each, path + step) for step, each in items)
-    return next((each for each in found if each is not None), None)
