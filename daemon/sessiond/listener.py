@@ -13,7 +13,7 @@ class Listener:
     """A Unix socket at a path, or one that the service manager handed over.
 
     Binding, replacing and unlinking happen only while the caller holds the daemon's lock on the
-    database: so whatever lies at the path and answers nobody is stale.
+    database: so a socket at the path that nobody listens on is stale.
     """
 
     def __init__(self, path: str, *, mode: int = 0o600, group: int | None = None) -> None:
@@ -36,7 +36,7 @@ class Listener:
     def bind(self) -> socket.socket:
         """Listen at the path, in the place of a stale socket if there is one.
 
-        Raises ``OSError`` naming what lies there if it is not a socket.
+        Raises ``OSError`` naming what lies there if it is not a socket, or one that is in use.
         """
         made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -67,6 +67,8 @@ class Listener:
             return
         if not stat.S_ISSOCK(found.st_mode):
             raise FileExistsError(f"{self.path} exists and is not a socket; move it away")
+        if _is_alive(self.path):
+            raise FileExistsError(f"somebody else listens on {self.path}")
         os.unlink(self.path)
 
     def bind_again(self) -> socket.socket:
@@ -88,15 +90,11 @@ class Listener:
     @property
     def is_replaced(self) -> bool:
         """Whether somebody else listens at the path now."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.setblocking(False)
-            try:
-                probe.connect(self.path)
-            except BlockingIOError:
-                pass  # more connections wait there than it takes
-            except OSError:
-                return False
-        return not self.is_in_place
+        try:
+            alive = _is_alive(self.path)
+        except OSError:
+            return False
+        return alive and not self.is_in_place
 
     def unlink(self) -> None:
         """Take the socket out of the file system, if what lies there is ours."""
@@ -117,3 +115,19 @@ def turn_away(descriptors: list[int]) -> None:
             while True:
                 waiting.accept()[0].close()
         waiting.close()
+
+
+def _is_alive(path: str) -> bool:
+    """Whether a process listens on a socket; one that nobody listens on is stale.
+
+    It may be the daemon of another database: the lock that we hold says nothing about it.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except BlockingIOError:
+            return True  # its backlog is full
+    return True

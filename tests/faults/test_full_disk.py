@@ -37,8 +37,8 @@ def small(tmp_path: Path) -> Iterator[FaultyDaemon]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def fill(folder: Path) -> Path:
-    """Take all the room that is left."""
+def fill(folder: Path, leave: int = 0) -> Path:
+    """Take all the room that is left, but for some bytes."""
     filler = folder / "filler"
     with filler.open("wb", buffering=0) as file:
         for size in (65_536, 1):
@@ -47,6 +47,7 @@ def fill(folder: Path) -> Path:
                     file.write(b"x" * size)
             except OSError:
                 continue
+        file.truncate(max(0, file.tell() - leave))
     return filler
 
 
@@ -117,12 +118,16 @@ def test_a_start_that_has_no_room_is_refused_and_changes_nothing(small: FaultyDa
 
 
 def test_after_a_crash_without_room_it_serves_what_there_is(small: FaultyDaemon) -> None:
+    """There is room for a commit, but not for what the log holds for the database."""
     with SessionDB(**small.arguments, reads="daemon") as db:
         db.create_session("s", "test")
+        filler = fill(small.folder, leave=1 << 20)
         stored = write_until_full(db)
         small.kill()
-        filler = fill(small.folder)
+        filler.unlink()
+        filler = fill(small.folder, leave=65_536)
         small.start()
+        assert "cannot be emptied at the start" in small.log
         assert [each["content"] for each in db.get_messages("s")] == stored
         filler.unlink()
         assert db.append_message("s", "user", "after") > 0

@@ -157,6 +157,7 @@ class Keeper:
             limits=self._checkpoints,
             beat=self._beat,
             holders=self._guard.readers,
+            lock_holder=self._guard.writer,
         )
         return self._store
 
@@ -261,7 +262,10 @@ class Keeper:
         message = f"{why}; its log was saved as {saved}" if saved else why
         log.critical("%s", message)
         self._announcement.say(
-            state=State.FAILED, message=message, stray_log=self._guard.stray_log()
+            state=State.FAILED,
+            message=message,
+            stray_log=self._guard.stray_log(),
+            **self._figures(),
         )
 
 

@@ -44,9 +44,10 @@ class Store:
     ``lock_timeout``: seconds to wait for another program's write lock; ``lock_holder`` names
     that program, None if it cannot be seen; ``wait_turn`` gets the seconds left, waits a
     moment, and returns False to give up. ``check_files`` is asked inside every transaction and
-    after every commit what is wrong with the files, None if nothing is. ``crash_point`` is called with a name at every step whose interruption must be harmless;
-    tests end the process there. ``clock`` is monotonic, in seconds. For the rest see
-    :class:`Rebuild` and :class:`Checkpoints`.
+    after every commit what is wrong with the files, None if nothing is. ``crash_point`` is
+    called with a name at every step whose interruption must be harmless; tests end the process
+    there. ``clock`` is monotonic, in seconds. For the rest see :class:`Rebuild` and
+    :class:`Checkpoints`.
     """
 
     def __init__(

@@ -37,6 +37,25 @@ def test_a_dead_socket_in_its_place_does_not_replace_it(listener: Listener) -> N
 
 
 @pytest.mark.parametrize("backlog", [0, 10])
+def test_a_socket_that_somebody_listens_on_is_never_taken(tmp_path: Path, backlog: int) -> None:
+    path = str(tmp_path / "sock")
+    with socket.socket(socket.AF_UNIX) as living, socket.socket(socket.AF_UNIX) as waiting:
+        living.bind(path)
+        living.listen(backlog)
+        waiting.connect(path)
+        with pytest.raises(FileExistsError, match="somebody else listens"):
+            Listener(path).bind()
+        assert os.path.exists(path)
+
+
+def test_a_stale_socket_is_taken(tmp_path: Path) -> None:
+    path = str(tmp_path / "sock")
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(path)
+    Listener(path).bind().close()
+
+
+@pytest.mark.parametrize("backlog", [0, 10])
 def test_somebody_who_listens_in_its_place_replaces_it(listener: Listener, backlog: int) -> None:
     os.unlink(listener.path)
     with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as waiting:
