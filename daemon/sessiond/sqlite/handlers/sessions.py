@@ -1,12 +1,17 @@
 """Sessions: create, end, title, delete."""
 
-from typing import Any
+from typing import Any, Final
 
 from sessiond.sqlite.batch import Batch
 from sessiond.sqlite.handlers.registry import handles
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests import session as requests
 from sessiond_protocol.requests.feed import Event
+
+# A slice is one transaction that others wait for. It ends by what it deleted, not by the clock:
+# a batch that runs twice must do the same twice.
+_SLICE_SESSIONS: Final = 200
+_SLICE_MESSAGES: Final = 2_000
 
 
 def exists(batch: Batch, session_id: str) -> bool:
@@ -151,15 +156,16 @@ def delete(batch: Batch, request: requests.SessionDelete) -> bool:
     return True
 
 
-def delete_rows(batch: Batch, session_id: str) -> None:
-    """Delete a session that exists; its children keep their rows as orphans."""
-    delete_messages(batch, session_id)
+def delete_rows(batch: Batch, session_id: str) -> int:
+    """Delete a session that exists, its children become orphans; how many messages it had."""
+    messages = delete_messages(batch, session_id)
     batch.execute(
         "UPDATE sessions SET parent_session_id = NULL WHERE parent_session_id = ?", (session_id,)
     )
     batch.execute("DELETE FROM sessiond_transcripts WHERE session_id = ?", (session_id,))
     batch.execute("DELETE FROM sessions WHERE id = ?", (session_id,))
     batch.events.append(Event("session_deleted", session_id))
+    return messages
 
 
 def delete_messages(batch: Batch, session_id: str) -> int:
@@ -179,12 +185,16 @@ def delete_messages(batch: Batch, session_id: str) -> int:
 
 @handles(requests.SessionPruneSlice)
 def prune_slice(batch: Batch, request: requests.SessionPruneSlice) -> int:
-    """Delete the oldest ended sessions, at most ``limit`` of them."""
+    """Delete the oldest ended sessions, at most ``limit`` of them; at least one, if any."""
     doomed: list[Any] = batch.execute(
         "SELECT id FROM sessions WHERE ended_at IS NOT NULL AND started_at < ?1"
         " AND (?2 IS NULL OR source = ?2) ORDER BY started_at LIMIT ?3",
-        (request.before, request.source, min(request.limit, 200)),
+        (request.before, request.source, min(request.limit, _SLICE_SESSIONS)),
     ).fetchall()
+    deleted = messages = 0
     for (session_id,) in doomed:
-        delete_rows(batch, session_id)
-    return len(doomed)
+        messages += delete_rows(batch, session_id)
+        deleted += 1
+        if messages >= _SLICE_MESSAGES:
+            break
+    return deleted
