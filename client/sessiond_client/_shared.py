@@ -11,9 +11,9 @@ from sessiond_client._call import Call
 from sessiond_client._clock import clock
 from sessiond_client._dial import Pause, Start, Try, dialling
 from sessiond_client._direct import DirectReads, Way
+from sessiond_client._exchange import Pause as Wait
 from sessiond_client._link import Link
 from sessiond_client._place import Place
-from sessiond_client._pump import Pause as Wait
 from sessiond_client._pump import Pump
 from sessiond_protocol.errors import SessiondError
 from sessiond_protocol.requests import Kind, Request
