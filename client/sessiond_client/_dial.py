@@ -64,6 +64,7 @@ def dialling(
             if failure is not None:
                 raise errors.Unavailable(f"no daemon answers and none could be started: {failure}")
             started = True
+            continue  # it may have taken all the time there was: look before giving up
         if remaining() <= pause:
             tried = "; ".join(f"{path}: {why}" for path, why in failures.items())
             raise errors.Unavailable(f"no daemon answers ({tried}); {advice()}")

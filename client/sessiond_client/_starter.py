@@ -2,16 +2,26 @@
 
 import fcntl
 import os
+import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
+from sessiond_client._clock import clock
+
 IDLE_EXIT: Final = "10min"
 ALREADY_SERVED: Final = os.EX_TEMPFAIL
 LAST_LINES: Final = 8
+LOOK_SECONDS: Final = 0.02
+
+# What a service manager gives a program is meant for that program, not for what it starts.
+_OF_A_SERVICE: Final = frozenset(
+    {"NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC"}
+)
 
 
 def log_path(database: str) -> Path:
@@ -22,8 +32,11 @@ def log_path(database: str) -> Path:
 
 
 def command(database: str, socket: str | None, settings: Mapping[str, Any]) -> list[str]:
-    """The command line of the daemon that is wanted."""
-    words = [sys.executable, "-m", "sessiond", "serve", "--database", database]
+    """The command line of the daemon that is wanted.
+
+    ``-P``: Python must not take modules from the directory that the program happens to be in.
+    """
+    words = [sys.executable, "-P", "-m", "sessiond", "serve", "--database", database]
     if socket is not None:
         words += ["--socket", socket]
     for name, value in settings.items():
@@ -36,46 +49,96 @@ def start_daemon(
 ) -> str | None:
     """Have a daemon serve ``database``; None, or why it does not.
 
-    Of many processes that want one at once, one starts it and the others go on looking for it.
-    It has its own session, outlives the caller, and leaves after ten idle minutes.
+    None also if it is still on its way after ``remaining`` seconds. Of many processes that want
+    one at once, one starts it and the others wait for what becomes of that. It has its own
+    session, outlives the caller, and leaves after ten idle minutes or ``SESSIOND_IDLE_EXIT``.
     """
-    os.makedirs(os.path.dirname(database), mode=0o700, exist_ok=True)
+    words = command(database, socket, settings)
     log = log_path(database)
-    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(log.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until = clock() + remaining
     try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return None  # somebody else is starting it
-        return _start(command(database, socket, settings), log, remaining)
+        os.makedirs(os.path.dirname(database), mode=0o700, exist_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = os.open(log.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        return _told(f"{error.filename}: {error.strerror}", words, [])
+    try:
+        if not _locked(lock):
+            return _of_another(lock, until)
+        os.ftruncate(lock, 0)
+        failure = _start(words, log, until - clock())
+        if failure is not None:
+            os.pwrite(lock, os.fsencode(failure), 0)
+        return failure
     finally:
         os.close(lock)
 
 
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _of_another(lock: int, until: float) -> str | None:
+    """Wait for the process that is starting the daemon; its failure is everybody's.
+
+    It leaves the reason in the lock file, which the next one that starts a daemon empties.
+    """
+    while not _locked(lock):
+        if clock() >= until:
+            return None
+        time.sleep(LOOK_SECONDS)
+    return os.fsdecode(os.pread(lock, 65536, 0)) or None
+
+
 def _start(words: list[str], log: Path, remaining: float) -> str | None:
-    full = [*words, "--detach", "--idle-exit", IDLE_EXIT, "--log-file", str(log)]
+    full = [*words, "--detach", "--log-file", str(log)]
+    if not os.environ.get("SESSIOND_IDLE_EXIT"):
+        full += ["--idle-exit", IDLE_EXIT]
+    before = _size(log)
     try:
         started = subprocess.run(
             full,
             stdin=subprocess.DEVNULL,
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
+            errors="replace",
+            env={name: value for name, value in os.environ.items() if name not in _OF_A_SERVICE},
             timeout=max(1.0, remaining),
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"{error}; run it yourself to see why: {' '.join(words)}"
+    except subprocess.TimeoutExpired:
+        return None  # in the background it goes on
+    except OSError as error:
+        return _told(str(error), words, [])
     if started.returncode in (0, ALREADY_SERVED):
         return None
-    said = (started.stderr.strip().splitlines() + _tail(log))[-LAST_LINES:]
-    return "\n  ".join(
-        [f"it ended with status {started.returncode}, run it yourself: {' '.join(words)}", *said]
-    )
+    said = started.stderr.strip().splitlines() + _written(log, before)
+    return _told(f"it ended with status {started.returncode}", words, said)
 
 
-def _tail(log: Path) -> list[str]:
+def _told(why: str, words: list[str], said: list[str]) -> str:
+    """The reason, what to run to see it for oneself, and the daemon's last lines."""
+    lines = [f"{why}, run it yourself: {shlex.join(words)}", *said[-LAST_LINES:]]
+    return "\n  ".join(lines)
+
+
+def _size(log: Path) -> int:
     try:
-        return log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
+        return log.stat().st_size
+    except OSError:
+        return 0
+
+
+def _written(log: Path, before: int) -> list[str]:
+    """What was logged since: an earlier daemon's troubles are not this one's."""
+    try:
+        with log.open("rb") as file:
+            file.seek(before)
+            return file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return []

@@ -1,5 +1,6 @@
 """Going to the background: the starter waits until the daemon serves, or says why it does not."""
 
+import contextlib
 import os
 import select
 import sys
@@ -13,13 +14,19 @@ class Background:
 
     Comes before any thread, lock or descriptor of the database exists: a fork copies none of
     them. In the starter :meth:`fork` returns the exit status; in the daemon it returns None.
+    From :meth:`ready` on, what the daemon writes to standard error goes to ``output``, if given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, output: str | None = None) -> None:
+        self._output = output
         self._report = -1
 
     def fork(self, patience: float) -> int | None:
-        """Split in two. The daemon has its own session, no terminal and no open standard files."""
+        """Split in two. The daemon has its own session and no terminal.
+
+        It keeps the starter's standard error until it is ready, so that whoever started it
+        reads why it fails.
+        """
         listen, report = os.pipe()
         child = os.fork()
         if child:
@@ -29,19 +36,30 @@ class Background:
         self._report = report
         os.setsid()
         os.chdir("/")
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(nowhere, descriptor)
-        if nowhere > 2:
-            os.close(nowhere)
+        _lead(os.devnull, os.O_RDWR, 0, 1)
         return None
 
     def ready(self) -> None:
         """Let the starter go."""
-        if self._report >= 0:
+        if self._report < 0:
+            return
+        with contextlib.suppress(BrokenPipeError):  # the starter has waited long enough
             os.write(self._report, READY)
-            os.close(self._report)
-            self._report = -1
+        os.close(self._report)
+        self._report = -1
+        try:
+            _lead(self._output or os.devnull, os.O_WRONLY | os.O_APPEND, 2)
+        except OSError:
+            _lead(os.devnull, os.O_WRONLY, 2)
+
+
+def _lead(path: str, flags: int, *descriptors: int) -> None:
+    """Have standard descriptors lead to a file."""
+    opened = os.open(path, flags)
+    for descriptor in descriptors:
+        os.dup2(opened, descriptor)
+    if opened > 2:
+        os.close(opened)
 
 
 def _await_report(listen: int, child: int, patience: float) -> int:

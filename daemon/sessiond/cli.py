@@ -6,10 +6,11 @@ import faulthandler
 import grp
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
@@ -37,7 +38,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 def _options(command: F) -> F:
     """One option for each setting, its help from the setting's own text."""
     for name, (spec, default) in reversed(settings.specs().items()):
-        shown = f"{spec.help}  [default: {settings.shown(spec, default)}]" if default else spec.help
+        given = default is not None and default is not False and default != ()
+        shown = f"{spec.help}  [default: {settings.shown(spec, default)}]" if given else spec.help
         flag = f"--{name.replace('_', '-')}"
         if spec.kind == "flag":
             command = click.option(flag, name, is_flag=True, default=None, help=shown)(command)
@@ -52,8 +54,30 @@ def _options(command: F) -> F:
     return command
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(VERSION, prog_name="sessiond")
+class _Program(click.Group):
+    """A command line whose usage errors read like every other error: one line, status 64."""
+
+    def main(self, *args: Any, **extra: Any) -> NoReturn:
+        """Run; never returns."""
+        extra["standalone_mode"] = False
+        try:
+            sys.exit(super().main(*args, **extra))
+        except click.exceptions.NoArgsIsHelpError as error:
+            click.echo(error.format_message(), err=True)
+            sys.exit(EX_USAGE)
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else "sessiond"
+            text = error.format_message().rstrip(".").replace(". Did you", ", did you")
+            _fail(EX_USAGE, f"{text[:1].lower()}{text[1:]}; try '{path} --help'")
+        except click.Abort:
+            sys.exit(128 + signal.SIGINT)
+
+
+@click.group(
+    cls=_Program,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(VERSION, prog_name="sessiond", message="%(prog)s %(version)s")
 def main() -> None:
     """The daemon that owns an agent's session database."""
 
@@ -82,9 +106,10 @@ def serve(config: Path | None, detach: bool, **flags: Any) -> None:
     """Serve a database on a Unix socket, until SIGTERM or SIGINT.
 
     \b
-    Every option can also be set in the environment (--pool-size is SESSIOND_POOL_SIZE) or in
-    the file that --config names (pool_size = 8). Flags win over the environment, and that over
-    the file. Sizes take KiB, MiB, GiB; times take ms, s, min, h.
+    Every option can also be set in the environment (--pool-size is
+    SESSIOND_POOL_SIZE) or in the file that --config names (pool_size = 8).
+    Flags win over the environment, and that over the file. Sizes take KiB, MiB,
+    GiB; times take ms, s, min, h.
 
     \b
     Examples:
@@ -99,7 +124,7 @@ def serve(config: Path | None, detach: bool, **flags: Any) -> None:
     try:
         chosen = effective()
         _make_usual_home(chosen)
-        background = Background()
+        background = Background(chosen.log_file)
         if detach:
             status = background.fork(chosen.start_timeout)
             if status is not None:
@@ -208,7 +233,7 @@ def group_id(name: str | None) -> int | None:
         raise ValueError(f"socket_group {name!r} does not exist") from None
 
 
-def _fail(status: int, message: str) -> None:
+def _fail(status: int, message: str) -> NoReturn:
     turn_away(inherited_sockets(os.environ, os.getpid()))
     click.echo(f"sessiond: {message}", err=True)
     sys.exit(status)
