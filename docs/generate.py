@@ -5,17 +5,19 @@ Run it with ``python docs/generate.py``; a test checks that the pages are curren
 
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 
 from sessiond import settings
-from sessiond_protocol.requests import REQUESTS, Kind, feed, message, result_type, server
+from sessiond_protocol.requests import REQUESTS, Kind, feed, message, result_type, route, server
 
 FOLDER = Path(__file__).parent
 STRUCTURES = (
     message.Message, message.Page, message.SearchPage, server.Welcome, server.DatabaseFile,
-    server.Limits, server.Item, feed.Subscribed, feed.Events, feed.Event,
+    server.Limits, server.Item, feed.Subscribed, feed.Events, feed.Event, message.Unchanged,
+    route.Route, route.RoutedSession, route.SessionEnding, route.SessionTotals,
+    route.RoutePlaced, route.ImportedRoute, route.Transcript,
 )  # fmt: skip
 KINDS = {
     Kind.READ: "read",
@@ -58,6 +60,8 @@ def _type_name(kind: Any) -> str:
         return " | ".join(_type_name(each) for each in get_args(kind))
     if origin in (list, tuple):
         return f"[{', '.join(_type_name(each) for each in get_args(kind))}]"
+    if origin is Literal:
+        return " | ".join(f'"{each}"' for each in get_args(kind))
     if origin is dict:
         return "map"
     name: str = NAMES.get(kind) or kind.__name__
