@@ -112,6 +112,10 @@ class Daemon:
         process.kill()
         process.wait()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal, such as SIGSTOP, which freezes it until SIGCONT."""
+        os.kill(self.pid, number)
+
     def restart(self) -> None:
         """Stop and start."""
         self.stop()
