@@ -320,7 +320,7 @@ class Daemon:
         return self._opening
 
     def _draining(self) -> str:
-        return f"draining: {self._server.pending:,} requests are left"
+        return f"draining, {self._server.pending:,} still to answer"
 
     def statistics(self) -> dict[str, Any]:
         """Everything that ``server.stats`` answers."""

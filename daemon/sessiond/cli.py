@@ -82,18 +82,7 @@ def main() -> None:
     """The daemon that owns an agent's session database."""
 
 
-class _Serve(click.Command):
-    """``serve``: when it cannot, nobody is left waiting on sockets of the service manager."""
-
-    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
-        try:
-            return super().make_context(*arguments, **extra)
-        except click.UsageError:
-            turn_away(inherited_sockets(os.environ, os.getpid()))
-            raise
-
-
-@main.command(cls=_Serve)
+@main.command()
 @click.option(
     "--config",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

@@ -1,0 +1,52 @@
+"""Freezing one thread of another process, as a disk that never answers would."""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+# From ptrace(2) and waitpid(2).
+_SEIZE: Final = 0x4206
+_INTERRUPT: Final = 0x4207
+_DETACH: Final = 17
+_ALL: Final = 0x40000000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+_libc.ptrace.restype = ctypes.c_long
+
+
+def thread_of(pid: int, name: str) -> int:
+    """The thread of a process that has this name."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        if (task / "comm").read_text().strip() == name:
+            return int(task.name)
+    raise AssertionError(f"process {pid} has no thread {name!r}")
+
+
+def may_freeze() -> bool:
+    """Whether this process may trace others that are not its children."""
+    return os.geteuid() == 0
+
+
+@contextmanager
+def frozen(thread: int) -> Iterator[None]:
+    """Keep a thread from running. Its process may end meanwhile."""
+    _ptrace(_SEIZE, thread)
+    try:
+        _ptrace(_INTERRUPT, thread)
+        os.waitpid(thread, _ALL)
+        yield
+    finally:
+        try:
+            _ptrace(_DETACH, thread)
+        except ProcessLookupError:
+            os.waitpid(thread, _ALL)  # it ended, and waits for its tracer to know
+
+
+def _ptrace(request: int, thread: int) -> None:
+    if _libc.ptrace(request, thread, None, None) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
