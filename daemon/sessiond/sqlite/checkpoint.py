@@ -23,6 +23,10 @@ _DUE_PAGES: Final = 1_000
 _CLOSE_MS: Final = 1_000
 _WARN_SECONDS: Final = 60.0
 _AGAIN_SECONDS: Final = 1.0
+_TRUNCATE_MS: Final = 50
+_TRUNCATE_SECONDS: Final = 1.0
+_PATIENT_MS: Final = 250
+_PATIENT_SECONDS: Final = 5.0
 
 
 class CheckpointLimits(msgspec.Struct, frozen=True):
@@ -30,12 +34,6 @@ class CheckpointLimits(msgspec.Struct, frozen=True):
 
     soft: int = 64 << 20
     hard: int = 1 << 30
-
-    def truncation(self, size: int) -> tuple[int, float] | None:
-        """Milliseconds of waiting and seconds between two tries; None: not yet."""
-        if size > 4 * self.soft:
-            return 250, 5.0
-        return (50, 1.0) if size > self.soft else None
 
 
 class Checkpoints:
@@ -63,7 +61,7 @@ class Checkpoints:
         self.pinned_by: tuple[str, ...] = ()
         self.failure: str | None = None
         self._tried_pages = 0
-        self._tried_at = self._truncated_at = self._warned_at = float("-inf")
+        self._tried_at = self._truncated_at = self._patient_at = self._warned_at = float("-inf")
         self._unknown = True  # there may be pages of another program's commits
         connection.set_wal_hook(self._committed)
 
@@ -90,9 +88,8 @@ class Checkpoints:
             self._tried_at, self._tried_pages = now, self.pages
             self._checkpoint("PASSIVE", 0)
             self._tried_pages = self.pages
-        wanted = self._limits.truncation(self.bytes)
-        if wanted is not None:
-            self._shrink(now, *wanted)
+        if self.bytes > self._limits.soft:
+            self._shrink(now)
         self._watch(now)
 
     def _due(self, idle: bool, now: float) -> bool:
@@ -103,15 +100,21 @@ class Checkpoints:
             return self._unknown or (unmoved > 0 and (grown > 0 or again))
         return unmoved >= _DUE_PAGES and grown >= _DUE_PAGES
 
-    def _shrink(self, now: float, milliseconds: int, interval: float) -> None:
-        if now - self._truncated_at < interval:
+    def _shrink(self, now: float) -> None:
+        """Try TRUNCATE: a little every second, longer but seldom when the log is far too long."""
+        if now - self._truncated_at < _TRUNCATE_SECONDS:
             return
-        # Behind a reader of an old state TRUNCATE waits in vain, except that past a multiple of
-        # the limit even a small chance is worth the time.
+        # Behind a reader of an old state it waits in vain, except that past a multiple of the
+        # limit even a small chance is worth the time. Once the reader has let go, the short
+        # tries come every second however long the log has become.
         near = self.pages - self.last.checkpointed < _DUE_PAGES
-        if near or self.bytes > 4 * self._limits.soft:
+        far = self.bytes > 4 * self._limits.soft
+        patient = far and now - self._patient_at >= _PATIENT_SECONDS
+        if near or patient:
             self._truncated_at = now
-            self._checkpoint("TRUNCATE", milliseconds)
+            if patient:
+                self._patient_at = now
+            self._checkpoint("TRUNCATE", _PATIENT_MS if patient else _TRUNCATE_MS)
 
     def _watch(self, now: float) -> None:
         self.pinned = self.bytes > self._limits.hard
