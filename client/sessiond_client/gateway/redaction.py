@@ -39,11 +39,13 @@ def one_line(text: str) -> str:
 
 
 def hash_id(value: str) -> str:
+    """The first 12 hexadecimal digits of an id's SHA-256."""
     # Whatever an adapter made of undecodable bytes must still give a hash.
     return sha256(value.encode("utf-8", "surrogatepass")).hexdigest()[:12]
 
 
 def hash_user_id(value: str) -> str:
+    """A user's id as the prompt shows it."""
     return f"user_{hash_id(value)}"
 
 
