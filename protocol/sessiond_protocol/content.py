@@ -120,9 +120,7 @@ def split_content(content: object) -> tuple[str | None, str | None, bytes | None
         return text, to_json(text, "content"), text_hash(text)
     if not isinstance(content, list | tuple | dict):
         kind = type(content).__name__
-        raise ValueError(
-            f"content must be text, None, a list or a dict, not {kind}"
-        )
+        raise ValueError(f"content must be text, None, a list or a dict, not {kind}")
     value = to_json(content, "content")
     text = content_text(content)
     return text, value, text_hash(text)

@@ -144,4 +144,3 @@ def _store_structure(batch: Batch, message_id: int, text: str, value: str) -> No
         "INSERT OR REPLACE INTO sessiond_content (message_id, value, text_hash) VALUES (?, ?, ?)",
         (message_id, value, text_hash(text)),
     )
-
