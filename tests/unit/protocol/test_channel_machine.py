@@ -96,6 +96,7 @@ class ChannelMachine(RuleBasedStateMachine):
             payload = self.payloads.get(id(call))
             if payload is None:
                 continue
+            assert isinstance(call, Call)
             assert call.done
             assert payload not in self.told_applied | self.never | self.cancelled
             if call.error is None:
