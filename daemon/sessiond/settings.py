@@ -153,19 +153,6 @@ class Settings:
         low=0, high=366 * 86_400, reload=True,
     )  # fmt: skip
 
-    # --- old sessions
-    retention_days: int = _setting(
-        0,
-        "delete ended sessions that started more days ago than this; 0: never",
-        "int",
-        low=0,
-        high=36_500,
-        reload=True,
-    )
-    retention_source: str | None = _setting(
-        None, "delete old sessions of this source only", "text", reload=True
-    )
-
     # --- what the daemon says of itself
     log_level: str = _setting(
         "info", "what is logged", "choice", choices=("debug", "info", "warning", "error"),
