@@ -36,6 +36,10 @@ EX_IOERR: Final = 74
 LOOK_SECONDS: Final = 1.0
 
 
+class StoppedEarly(Exception):
+    """A signal came while the database was being migrated."""
+
+
 class Daemon:
     """One database served on one socket, until a signal or an alarm.
 
@@ -92,6 +96,11 @@ class Daemon:
             return refused.exit_status
         except UnsafeFile as unsafe:
             self._alarm(unsafe)
+        except StoppedEarly:
+            log.info("stopped while the database was migrated; the next start goes on with it")
+            self._keeper.stopped_early()
+            self._listener.unlink()
+            return 0
         await self._look_after(server)
         self._acceptor.close()
         await self._drain(server, writer, pool)
@@ -134,6 +143,8 @@ class Daemon:
             log.info("migrating %s, about %.0f s", self._keeper.path, seconds)
 
         def progress(step: str, fraction: float) -> None:
+            if self._stop.is_set():
+                raise StoppedEarly
             self._heartbeat.beat()
             self._opening = f"migrating {self._keeper.path}: {step}, {fraction:.0%}"
 
@@ -273,6 +284,10 @@ class Daemon:
     def _signalled(self) -> None:
         if self._stop.is_set():
             self._hurry.set()
+            if self._server.state in (State.STARTING, State.MIGRATING):
+                # Every step of opening is made to be cut short, and some cannot be asked to end.
+                log.warning("stopping at once; the next start goes on with the migration")
+                os._exit(0)
         self._stop.set()
 
     async def _drain(self, server: Server, writer: Writer, pool: ReadPool) -> None:

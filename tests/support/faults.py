@@ -23,6 +23,7 @@ class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
     ``crash``: the step at which it is killed, when it comes there for the ``times``-th time;
     "unsynced commit" is the moment between a commit's write to the log and its sync, counted
     from when it serves.
+    ``stop_at``: the same for a step at which it gets SIGTERM.
     ``durable``: a folder that always holds what a power cut would leave of the files.
     ``die_after``: so many operations on files after its launch it is killed, inside a write.
     ``fail_sync``: which sync of the log fails, counted from when it serves; ``fail_write``: the
@@ -30,10 +31,13 @@ class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
     ``skip_start_commit``, ``skip_start_checkpoint``, ``answer_early``: a broken build.
     ``no_care``: nothing is done between batches, so that no checkpoint comes to the rescue.
     ``trip``: a message with this content fails after it was stored.
+    ``look_seconds``: how often it looks after its connections and whether it is idle.
+    ``rebuild_at_once``: up to how many messages the index is made anew in one transaction.
     ``audit``: a file that takes a line for every file that Python code opens.
     """
 
     crash: str | None = None
+    stop_at: str | None = None
     times: int = 1
     durable: str | None = None
     die_after: int | None = None
@@ -44,6 +48,8 @@ class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
     answer_early: bool = False
     no_care: bool = False
     trip: str | None = None
+    look_seconds: float | None = None
+    rebuild_at_once: int | None = None
     audit: str | None = None
 
     @property

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import apsw
 import msgspec
 
-from sessiond import cli
+from sessiond import app, cli
 from sessiond.background import Background
 from sessiond.sqlite import access, keeper, opening, store
 from sessiond.sqlite.ask import rows
@@ -22,18 +23,19 @@ from tests.support import power
 from tests.support.faults import UNSYNCED_COMMIT, Faults
 
 
-class Crash:
-    """Ends the process when it comes to a step for the wanted time."""
+class AtStep:
+    """Does something when the daemon comes to a step for the wanted time."""
 
-    def __init__(self, step: str, times: int) -> None:
+    def __init__(self, step: str, times: int, act: Callable[[], object]) -> None:
         self._step = step
         self._left = times
+        self._act = act
 
     def __call__(self, step: str) -> None:
         if step == self._step:
             self._left -= 1
             if self._left == 0:
-                power.die()
+                self._act()
 
 
 def build_in(faults: Faults) -> None:
@@ -46,9 +48,18 @@ def build_in(faults: Faults) -> None:
         )
         globals()["_vfs"] = power.VFS(disk)  # lives as long as the process
         _when_ready(disk.arm)
+    at_step = None
     if faults.crash is not None:
-        crash = Crash(faults.crash, faults.times)
-        _replace(cli, "run", functools.partial(cli.run, crash_point=crash))
+        at_step = AtStep(faults.crash, faults.times, power.die)
+    elif faults.stop_at is not None:
+        at_step = AtStep(faults.stop_at, faults.times, _stop)
+    if at_step is not None:
+        _replace(cli, "run", functools.partial(cli.run, crash_point=at_step))
+    if faults.look_seconds is not None:
+        _replace(app, "LOOK_SECONDS", faults.look_seconds)
+    if faults.rebuild_at_once is not None:
+        make = functools.partialmethod(store.Store.__init__, rebuild_at_once=faults.rebuild_at_once)
+        _replace(store.Store, "__init__", make)
     if faults.skip_start_commit:
         _replace(opening, "start_commit", _look_only)
     if faults.skip_start_checkpoint:
@@ -65,6 +76,10 @@ def build_in(faults: Faults) -> None:
 
 def _replace(owner: Any, name: str, value: Any) -> None:
     setattr(owner, name, value)
+
+
+def _stop() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _when_ready(act: Callable[[], None]) -> None:

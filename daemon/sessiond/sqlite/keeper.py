@@ -4,7 +4,7 @@ import logging
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
 
 import apsw
@@ -69,6 +69,7 @@ class Keeper:
         self._store: Store | None = None
         self._announcement = Announcement(self.path)
         self._leaving = False
+        self.connected: Callable[[], Collection[bytes]] = frozenset
         self._beat: Callable[[], None] = lambda: None
 
     # --- the lock --------------------------------------------------------------------------
@@ -157,6 +158,7 @@ class Keeper:
             limits=self._checkpoints,
             beat=self._beat,
             holders=self._guard.readers,
+            connected=self.connected,
             lock_holder=self._guard.writer,
         )
         return self._store
@@ -222,6 +224,10 @@ class Keeper:
     def stopping(self) -> None:
         """Say that the daemon leaves."""
         self._announcement.say(state=State.STOPPING)
+
+    def stopped_early(self) -> None:
+        """Say that the daemon left before it served."""
+        self._announcement.say(state=State.STOPPED)
 
     def failed(self, why: str) -> None:
         """Say why the daemon could not serve."""
