@@ -149,6 +149,7 @@ class Daemon:
             self._opening = f"migrating {self._keeper.path}: {step}, {fraction:.0%}"
 
         settings = self._settings
+        self._keeper.connected = server.connected
         store = await asyncio.to_thread(
             self._keeper.open, migrating, progress, self._heartbeat.beat
         )

@@ -64,7 +64,7 @@ def decode_work(
         _stand(work, request_type, arguments, place)
     try:
         work.request = _DECODERS[request_type](arguments)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         work.failure = _explain(request_type, arguments, error)
     return work
 

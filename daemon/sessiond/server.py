@@ -133,9 +133,7 @@ class Server:
         self._stalled.discard(connection)
         if self._feed is not None:
             self._feed.forget(connection)
-        client_id = connection.client_id
-        if client_id is not None and self._channels.get(client_id) is connection:
-            del self._channels[client_id]
+        self._leave_channel(connection)
 
     def greeted(self, connection: Connection, hello: ServerHello) -> None:
         """Take over the channel from its older connection, before the writer answers."""
@@ -150,8 +148,20 @@ class Server:
                     "this client_id belongs to a living connection of another process",
                 )
             older.supersede()
-            self._inbox.discard(older)
+        # Those of closed connections, too: what they sent must not be applied after this hello.
+        self._inbox.discard_channel(hello.client_id, keep=connection)
+        self._leave_channel(connection)
         self._channels[hello.client_id] = connection
+
+    def _leave_channel(self, connection: Connection) -> None:
+        """A connection holds no channel any more, or is about to hold another."""
+        client_id = connection.client_id
+        if client_id is not None and self._channels.get(client_id) is connection:
+            del self._channels[client_id]
+
+    def connected(self) -> frozenset[bytes]:
+        """The channels that have a connection now. From any thread."""
+        return frozenset(list(self._channels))
 
     def _check_hello(self, hello: ServerHello) -> None:
         if hello.protocol != wire.PROTOCOL_VERSION:

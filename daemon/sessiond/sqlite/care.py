@@ -10,6 +10,7 @@ from sessiond.database import UnsafeFile
 from sessiond.sqlite.access import WriteAccess
 from sessiond.sqlite.checkpoint import Checkpoints
 from sessiond.sqlite.damage import NEXT, FileDamaged, IndexDamaged, damage_of
+from sessiond.sqlite.forgetting import Forgetting
 from sessiond.sqlite.judge import Mode
 from sessiond.sqlite.mending import Mending
 from sessiond.sqlite.merging import Merging
@@ -36,6 +37,7 @@ class Care:
         rebuild: Rebuild,
         mending: Mending,
         merging: Merging,
+        forgetting: Forgetting | None = None,
     ) -> None:
         self._access = access
         self._clock = clock
@@ -43,6 +45,7 @@ class Care:
         self._rebuild = rebuild
         self._mending = mending
         self._merging = merging
+        self._forgetting = forgetting
         self._not_before = 0.0
         self._failed_until = float("-inf")
         self._damages = 0
@@ -90,6 +93,7 @@ class Care:
             self._repair()
             or self._rebuild.step()
             or self._mending.step()
+            or (self._forgetting is not None and self._forgetting.step())
             or (idle and self._merging.step())
         )
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Final
 
 import apsw
@@ -14,6 +14,7 @@ from sessiond.sqlite.batch import Batch
 from sessiond.sqlite.care import Care
 from sessiond.sqlite.checkpoint import CheckpointLimits, Checkpoints
 from sessiond.sqlite.damage import FileDamaged, IndexDamaged, damage_of
+from sessiond.sqlite.forgetting import Forgetting
 from sessiond.sqlite.mending import Mending
 from sessiond.sqlite.merging import Merging
 from sessiond.sqlite.rebuild import ONE_TRANSACTION, Rebuild
@@ -65,6 +66,7 @@ class Store:
         beat: Callable[[], None] = lambda: None,
         holders: Callable[[], Sequence[object]] = lambda: (),
         lock_holder: Callable[[], object | None] = lambda: None,
+        connected: Callable[[], Collection[bytes]] = frozenset,
     ) -> None:
         self.connection = connection
         self._lock_timeout = lock_timeout
@@ -86,7 +88,13 @@ class Store:
         self._mending = Mending(access, clock)
         self._merging = Merging(access, clock)
         self._care = Care(
-            access, clock, self._checkpoints, self._rebuild, self._mending, self._merging
+            access,
+            clock,
+            self._checkpoints,
+            self._rebuild,
+            self._mending,
+            self._merging,
+            Forgetting(access, self._channels, connected),
         )
         self._stopped: str | None = None
         self._sampled_at = float("-inf")
@@ -254,11 +262,17 @@ class Store:
             return ServerChannel()
 
     def greet(self, hello: ServerHello) -> Greeting:
-        """The state of a channel, as of the last commit."""
+        """The state of a channel, as of the last commit.
+
+        Raises :class:`Failure` with ``overloaded`` for a new one when there is no room for it.
+        """
         if hello.client_id is None:
             return Greeting(False, 0, self.generation)
         # A wrong "unknown" decides nothing: whoever resends meets the receipts, or is refused.
-        channel = self._channel_if_readable(hello.client_id)
+        try:
+            channel = self._channels.admit(hello.client_id)
+        except apsw.Error:
+            channel = self._channel_if_readable(hello.client_id)
         return Greeting(channel.known, channel.last, self.generation)
 
     def status(self, client_id: bytes, seq: int) -> str:
