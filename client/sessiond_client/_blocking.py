@@ -15,6 +15,7 @@ from sessiond_client import _fork
 from sessiond_client import _shared as sharing
 from sessiond_client._call import Call
 from sessiond_client._clock import clock
+from sessiond_client._pump import Pump
 from sessiond_client._requests import Plan
 from sessiond_client._shared import Shared
 from sessiond_client._store import EXIT_SECONDS, MERGE_SECONDS, Store
@@ -26,6 +27,37 @@ T = TypeVar("T")
 
 # Objects that may have increments waiting: the end of the program sends them.
 _merging: "weakref.WeakSet[BlockingStore]" = weakref.WeakSet()
+
+
+class WriteFuture(Future[T]):
+    """The result of a write that was handed over; it can no longer be cancelled.
+
+    Callbacks run on the thread that reads the answers. One that waits there for another future
+    reads its answer itself.
+    """
+
+    def __init__(self, pump: Pump, call: Call) -> None:
+        super().__init__()
+        self._pump = pump
+        self._call = call
+        self.set_running_or_notify_cancel()
+        call.wakers.append(self._resolve)
+
+    def result(self, timeout: float | None = None) -> T:
+        """The result of the write, or its error raised."""
+        self._pump.wait_if_leading(self._call, timeout)
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The error of the write, or None."""
+        self._pump.wait_if_leading(self._call, timeout)
+        return super().exception(timeout)
+
+    def _resolve(self, done: Call) -> None:
+        if done.error is not None:
+            self.set_exception(done.error)
+        else:
+            self.set_result(done.result)
 
 
 class BlockingStore(Store):
@@ -118,10 +150,8 @@ class BlockingStore(Store):
         pump = self._shared().pump
         deadline = clock() + self._timeout
         pump.make_room(deadline)
-        future: Future[T] = Future()
-        future.set_running_or_notify_cancel()
         call = Call(request, deadline)
-        call.wakers.append(lambda done: _resolve(future, done))
+        future: WriteFuture[T] = WriteFuture(pump, call)
         with self._lock:
             pump.hand_over([*map(self._merge_call, self._merges.before(request)), call])
         return future
@@ -194,13 +224,6 @@ def _new_lock() -> None:
 
 
 os.register_at_fork(after_in_child=_new_lock)
-
-
-def _resolve(future: "Future[Any]", done: Call) -> None:
-    if done.error is not None:
-        future.set_exception(done.error)
-    else:
-        future.set_result(done.result)
 
 
 @atexit.register

@@ -1,11 +1,21 @@
 """One request from its caller's view, and how its answer is read."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
+from sessiond_client._errors import OutcomeUnknown
+from sessiond_protocol.errors import Code
 from sessiond_protocol.requests import Request, result_type
+
+# Refusals for a reason of the daemon that passes by itself: the same number is sent again.
+PASSING: Final = frozenset({Code.OVERLOADED, Code.SHUTTING_DOWN, Code.OUT_OF_ORDER, Code.MIGRATING})
+
+WireError = tuple[str, str, dict[str, Any] | None]
+
+# Beyond the end of every connection's bytes.
+NOT_HERE: Final = 2**63
 
 _encode = msgspec.msgpack.Encoder().encode
 _DECODERS: dict[type[Request[Any]], Callable[[msgspec.Raw], Any]] = {}
@@ -29,13 +39,17 @@ class Signal:
 class Call(Signal):
     """One request from its caller's view. It is done with either ``result`` or ``error``.
 
-    ``then`` is the link's own: it is called at once when the call is done, before anything else
-    that arrived is looked at.
+    The rest is the link's own. ``end``: where the call's bytes end among those of its connection;
+    ``exposed``: whether all of them left on a connection that was lost, so that the daemon may
+    have read them. ``then`` is called at once when the call is done, before anything else that
+    arrived is looked at.
     """
 
     __slots__ = (
         "arguments",
+        "end",
         "error",
+        "exposed",
         "kind",
         "msgid",
         "refused",
@@ -54,6 +68,8 @@ class Call(Signal):
         self.msgid = 0
         self.seq: int | None = None
         self.sent = False
+        self.end = NOT_HERE
+        self.exposed = False
         self.refused = False
         self.result: Any = None
         self.error: BaseException | None = None
@@ -65,10 +81,24 @@ class Call(Signal):
             raise self.error
         return self.result
 
+    def unknown(self, client_id: bytes, why: str) -> OutcomeUnknown:
+        """The error of a write that may or may not have been applied."""
+        return OutcomeUnknown(
+            f"nobody can say whether {self.request_type.METHOD} was applied: {why}",
+            {"client_id": client_id, "seq": self.seq},
+        )
+
 
 def by_number(call: Call) -> tuple[int, int]:
     """Writes in the order of their numbers, then everything else as it was sent."""
     return (call.seq if call.seq is not None else 2**63, call.msgid)
+
+
+def is_refusal(call: Call, error: WireError) -> bool:
+    """Whether this error decides nothing, so that the same may be sent again."""
+    if call.seq is None:
+        return error[0] in PASSING
+    return (error[2] or {}).get("applied", True) is False
 
 
 def decode_result(request_type: type[Request[Any]], result: msgspec.Raw) -> Any:

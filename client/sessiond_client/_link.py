@@ -8,25 +8,32 @@ what each answer means for its caller.
 import os
 import random
 from collections import deque
+from collections.abc import Sequence
 from enum import Enum, auto
 from typing import Any
 
 import msgspec
 
 from sessiond_client import _errors as errors
-from sessiond_client._call import Call, Signal, by_number, decode_result
+from sessiond_client._call import (
+    NOT_HERE,
+    PASSING,
+    Call,
+    Signal,
+    WireError,
+    by_number,
+    decode_result,
+    is_refusal,
+)
 from sessiond_client._watch import Watches
 from sessiond_protocol import wire
 from sessiond_protocol.channel import CLIENT_ID_BYTES, ClientChannel, Fate, decides
-from sessiond_protocol.errors import Code, SessiondError
+from sessiond_protocol.errors import SessiondError
 from sessiond_protocol.requests import Kind
 from sessiond_protocol.requests.server import ServerHello, Welcome
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_welcome = msgspec.msgpack.Decoder(Welcome).decode
-
-# Refusals for a reason of the daemon that passes by itself: the same number is sent again.
-_PASSING = frozenset({Code.OVERLOADED, Code.SHUTTING_DOWN, Code.OUT_OF_ORDER, Code.MIGRATING})
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
@@ -34,8 +41,6 @@ TTL_SHARE = 0.9
 
 # Until the first hello is answered the daemon's own limit is not known.
 ASSUMED_MAX_REQUEST_BYTES = 16 * 1024 * 1024
-
-WireError = tuple[str, str, dict[str, Any] | None]
 
 
 class State(Enum):
@@ -67,6 +72,7 @@ class Link:
         self._hole = False  # a write was refused: those after it would be, too
         self.state = State.DOWN
         self.out = bytearray()
+        self._written = 0  # bytes that this connection's ``out`` was ever given
         self.finished: list[Signal] = []
         self.watches = Watches(self)
         self.welcome: Welcome | None = None
@@ -80,14 +86,9 @@ class Link:
         return bool(self.unfinished())
 
     @property
-    def queued(self) -> int:
-        """How many calls wait to be sent."""
-        return len(self._queue)
-
-    @property
-    def oldest_queued(self) -> Call | None:
-        """The call that will be sent next, if one waits."""
-        return self._queue[0] if self._queue else None
+    def queued(self) -> Sequence[Call]:
+        """The calls that wait to be sent, the next one first."""
+        return self._queue
 
     @property
     def last_seq(self) -> int:
@@ -136,27 +137,29 @@ class Link:
             place = wire.Place(after=self._channel.sent or None, ttl=ttl)
         else:
             place = wire.Place(ttl=ttl)
-        self.out += wire.request(call.msgid, call.request_type.METHOD, call.arguments, place)
+        method = call.request_type.METHOD
+        call.end = self._put(wire.request(call.msgid, method, call.arguments, place))
+
+    def _put(self, data: bytes) -> int:
+        """Add to what is to be sent; where it ends among this connection's bytes."""
+        self.out += data
+        self._written += len(data)
+        return self._written
 
     def give_up(self, call: Call) -> None:
         """The caller's time ran out: say what can be said, and stop waiting."""
         if call.done:
             return
         method = call.request_type.METHOD
-        if not call.sent:
-            self._queue.remove(call)
-            trouble = self.trouble
-            if trouble is not None:
-                self._finish(call, error=trouble)
-            else:
-                self._finish(call, error=errors.Unavailable(f"{method} was not sent in time"))
-            return
+        error: BaseException | None
         if call.refused:
             error = call.error
-        elif call.seq is None:
+        elif self._may_be_applied(call):
+            error = call.unknown(self.client_id, "the deadline passed without an answer")
+        elif call.sent and self.state is State.UP:
             error = errors.Timeout(f"{method} was not answered in time")
         else:
-            error = self._unknown(call, "the deadline passed without an answer")
+            error = self.trouble or errors.Unavailable(f"{method} was not sent in time")
         self._let_go(call)
         self._finish(call, error=error)
 
@@ -165,19 +168,29 @@ class Link:
         if call.done:
             return None
         call.done = True
-        if not call.sent:
-            self._queue.remove(call)
-            return None
+        number = call.seq if self._may_be_applied(call) else None
         self._let_go(call)
-        return None if call.refused else call.seq
+        return number
+
+    def _may_be_applied(self, call: Call) -> bool:
+        """Whether the daemon may have applied a write, or may still do it.
+
+        It cannot have if it refused it, or if each connection was lost before all of the write's
+        bytes had left.
+        """
+        if call.seq is None or call.refused:
+            return False
+        return call.exposed or self.state is State.UP
 
     def _let_go(self, call: Call) -> None:
-        """Nobody waits for a call that was sent. What is on its way is waited for, unheard.
+        """Nobody waits for a call any more. What is on its way is waited for, unheard.
 
         The floor passes a number that may still be applied only when the connection that it was
         sent on is gone, and with it what the daemon has not read yet.
         """
-        if self.state is State.UP and not call.refused:
+        if not call.sent:
+            self._queue.remove(call)
+        elif self.state is State.UP and not call.refused:
             if call.seq is not None:
                 self._channel.abandon(call.seq)
         else:
@@ -189,19 +202,14 @@ class Link:
         if call.seq is not None:
             self._channel.given_up(call.seq)
 
-    def _unknown(self, call: Call, why: str) -> errors.OutcomeUnknown:
-        return errors.OutcomeUnknown(
-            f"nobody can say whether {call.request_type.METHOD} was applied: {why}",
-            {"client_id": self.client_id, "seq": call.seq},
-        )
-
     def fail_all(self, error: SessiondError) -> None:
         """End everything that may have been applied as unknown, the rest with this error."""
         for call in self.unfinished():
-            certain = not call.sent or call.refused or call.seq is None
+            uncertain = self._may_be_applied(call)
             if call.sent:
                 self._let_go(call)
-            self._finish(call, error=error if certain else self._unknown(call, str(error)))
+            unknown = call.unknown(self.client_id, str(error))
+            self._finish(call, error=unknown if uncertain else error)
         self._queue.clear()
 
     @property
@@ -220,6 +228,7 @@ class Link:
         self._unanswered_hellos += 1
         self._reader = wire.FrameReader(2**31 - 1)
         self.out.clear()
+        self._written = 0
         self._greet()
 
     def _greet(self) -> None:
@@ -235,12 +244,16 @@ class Link:
             floor=channel.floor,
         )
         self._hello_msgid = 0
-        self.out += wire.request(0, hello.METHOD, _encode(hello), None)
+        self._put(wire.request(0, hello.METHOD, _encode(hello), None))
 
     def lost(self) -> None:
         """The connection is gone. What was sent waits to be sent again."""
         self.state = State.DOWN
         self.resend_at = None
+        left = self._written - len(self.out)
+        for call in self._calls.values():
+            call.exposed = call.exposed or call.end <= left
+            call.end = NOT_HERE
         self.out.clear()
         self._channel.lost()
         self._calls = {msgid: call for msgid, call in self._calls.items() if not call.done}
@@ -264,7 +277,7 @@ class Link:
             elif message.msgid == 0 and message.error is not None:
                 raise errors.from_wire(message.error)
             return
-        if message.error is not None and _is_refusal(call, message.error):
+        if message.error is not None and is_refusal(call, message.error):
             self._refused(call, message.error, now)
         else:
             self._decided(call, message)
@@ -295,12 +308,13 @@ class Link:
 
     def _refused(self, call: Call, error: WireError, now: float) -> None:
         """Take a refusal that decides nothing: send the same again later, or end it."""
-        if error[0] not in _PASSING or call.done:
+        if error[0] not in PASSING or call.done:
             self._forget(call)
             if not call.done:
                 self._finish(call, error=errors.from_wire(error))
             return
         call.refused = True
+        call.exposed = False
         call.error = errors.from_wire(error)
         self._hole = self._hole or call.seq is not None
         if self.resend_at is None:
@@ -356,18 +370,17 @@ class Link:
     def _start_over(self) -> None:
         """The state behind this channel changed: a new one opens.
 
-        What was sent is lost sight of. What was refused was certainly not applied: it counts as
-        not sent.
+        What may have been applied is lost sight of. The rest counts as not sent.
         """
         numbered = [call for call in self._calls.values() if call.seq is not None]
         for call in sorted(numbered, key=by_number, reverse=True):
             del self._calls[call.msgid]
-            if call.refused:
+            if not self._may_be_applied(call):
                 call.seq, call.sent, call.refused, call.error = None, False, False, None
                 self._queue.appendleft(call)
             else:
-                unknown = self._unknown(call, "the database went back to an earlier state")
-                self._finish(call, error=unknown)
+                why = "the database went back to an earlier state"
+                self._finish(call, error=call.unknown(self.client_id, why))
         self._channel = ClientChannel()
         self.client_id = os.urandom(CLIENT_ID_BYTES)
         self._greet()
@@ -385,10 +398,3 @@ class Link:
         if call.then is not None:
             call.then(call)
         self.finished.append(call)
-
-
-def _is_refusal(call: Call, error: WireError) -> bool:
-    """Whether this error decides nothing, so that the same may be sent again."""
-    if call.seq is None:
-        return error[0] in _PASSING
-    return (error[2] or {}).get("applied", True) is False

@@ -86,9 +86,9 @@ class Pump(Exchange):
 
     def make_room(self, deadline: float) -> None:
         """Wait while too much waits to be sent: a sender faster than the disk is slowed down."""
-        while self.link.queued >= MAX_QUEUED and clock() < deadline:
+        while len(self.link.queued) >= MAX_QUEUED and clock() < deadline:
             with self._lock:
-                waiting = self.link.oldest_queued
+                waiting = self.link.queued[0] if self.link.queued else None
             if waiting is not None:
                 self.wait(waiting, deadline)
 
@@ -146,6 +146,11 @@ class Pump(Exchange):
                     self._give_up(call)
                 return
             self._wait_once(call, until)
+
+    def wait_if_leading(self, call: Signal, timeout: float | None) -> None:
+        """Wait for a call on the thread that reads for everybody: nobody else would."""
+        if self._leader == threading.get_ident():
+            self.wait(call, math.inf if timeout is None else clock() + timeout)
 
     def _wait_once(self, call: Signal, until: float) -> None:
         event: threading.Event | None = None

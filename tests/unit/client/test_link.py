@@ -352,6 +352,59 @@ def test_what_is_outstanding_is_sent_again_with_the_same_bytes(talk: Talk) -> No
     assert [each[3][1]["seq"] for each in again] == [1, 2]
 
 
+def test_a_write_whose_bytes_never_left_was_certainly_not_applied(talk: Talk) -> None:
+    left = talk.start()
+    talk.sent()
+    stuck, read = talk.start(), talk.start(request=MessageCount())
+    del talk.link.out[:10]  # a part of a request is no request
+    talk.link.lost()
+    talk.link.trouble = errors.Unavailable("no daemon at /run/x.sock")
+    for call in (left, stuck, read):
+        talk.link.give_up(call)
+    assert isinstance(left.error, errors.OutcomeUnknown)
+    assert isinstance(stuck.error, errors.Unavailable)
+    assert isinstance(read.error, errors.Unavailable)
+    talk.connect(known=True, last=1)
+    talk.start()
+    assert talk.numbers() == [(3, 3)]
+
+
+def test_a_write_that_left_once_may_have_been_applied_whatever_followed(talk: Talk) -> None:
+    call = talk.start()
+    talk.sent()
+    talk.link.lost()
+    talk.link.connected()
+    talk.sent()
+    talk.welcome()
+    talk.link.lost()  # sent again, and none of it left this time
+    assert talk.link.cancel(call) == 1
+
+
+def test_a_write_that_was_refused_counts_as_one_that_never_left(talk: Talk) -> None:
+    call = talk.start()
+    talk.sent()
+    talk.refuse(call, "overloaded", NOT_APPLIED)
+    talk.resend()
+    talk.link.lost()
+    assert talk.link.cancel(call) is None
+
+
+def test_when_the_file_went_back_what_never_left_goes_on(talk: Talk) -> None:
+    answered = talk.start()
+    talk.answer(answered.msgid, None)
+    talk.sent()
+    stuck = talk.start()
+    talk.link.lost()
+    talk.link.connected()
+    talk.sent()
+    talk.welcome(known=True, last=0, generation=b"other")
+    talk.sent()
+    talk.welcome(generation=b"other")
+    assert talk.numbers() == [(1, 1)]
+    talk.answer(stuck.msgid, None)
+    assert stuck.value() is None
+
+
 def test_when_the_file_went_back_sent_writes_are_unknown_and_the_rest_goes_on(talk: Talk) -> None:
     answered = talk.start()
     talk.answer(answered.msgid, None)

@@ -24,6 +24,7 @@ from sessiond_protocol.requests.session import SessionEnsure
 from tests.unit.protocol.channel_model import Connection, Daemon, End, Fate, File
 
 A_DAY = 86_400.0
+EVERYTHING = 1_000_000
 AMOUNTS = st.sampled_from([1, 40, 200, 10_000, 10_000, 10_000])
 ENDS = st.sampled_from([End.COMMIT, End.COMMIT, *End])
 FATES = st.lists(st.sampled_from(Fate), max_size=4)
@@ -135,20 +136,20 @@ class ChannelMachine(RuleBasedStateMachine):
         self.connection = self.daemon.accept()
         self.link.connected()
 
-    @rule(writes=st.integers(0, 3))
+    @rule(writes=st.integers(0, 3), amount=AMOUNTS)
     @precondition(lambda self: self.link.state is not State.DOWN)
-    def lose_connection(self, writes: int) -> None:
-        """The client lets go; what it has just sent may still arrive."""
+    def lose_connection(self, writes: int, amount: int) -> None:
+        """The client lets go; what has just left, maybe only a part, may still arrive."""
         self.start_several(writes)
-        self.send()
+        self.send(amount)
         self.connection = None
         self.link.lost()
         self.listen()
 
-    def send(self) -> None:
+    def send(self, amount: int = EVERYTHING) -> None:
         if self.connection is not None:
-            self.connection.inbound += self.link.out
-            self.link.out.clear()
+            self.connection.inbound += self.link.out[:amount]
+            del self.link.out[:amount]
 
     @rule(data=st.data(), amount=AMOUNTS)
     @precondition(lambda self: self.on_their_way())
