@@ -1,22 +1,26 @@
 """Starting a daemon: one starter among many, and an error that helps when it fails."""
 
+import contextlib
 import fcntl
 import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
 from sessiond_client._clock import clock
+from sessiond_protocol import paths, state_file
+from sessiond_protocol.state_file import State, StateFile
 
 IDLE_EXIT: Final = "10min"
 ALREADY_SERVED: Final = os.EX_TEMPFAIL
 LAST_LINES: Final = 8
 LOOK_SECONDS: Final = 0.02
+LEAST_SECONDS: Final = 1.0  # given up sooner, the daemon would not even be in the background
 
 # What a service manager gives a program is meant for that program, not for what it starts.
 _OF_A_SERVICE: Final = frozenset(
@@ -49,13 +53,14 @@ def start_daemon(
 ) -> str | None:
     """Have a daemon serve ``database``; None, or why it does not.
 
-    None also if it is still on its way after ``remaining`` seconds. Of many processes that want
-    one at once, one starts it and the others wait for what becomes of that. It has its own
-    session, outlives the caller, and leaves after ten idle minutes or ``SESSIOND_IDLE_EXIT``.
+    None also if it is migrating the file, or still on its way after ``remaining`` seconds. Of
+    many processes that want one at once, one starts it and the others wait for what becomes of
+    that. It has its own session, outlives the caller, and leaves after ten idle minutes or
+    ``SESSIOND_IDLE_EXIT``.
     """
     words = command(database, socket, settings)
     log = log_path(database)
-    until = clock() + remaining
+    until = clock() + max(LEAST_SECONDS, remaining)
     try:
         os.makedirs(os.path.dirname(database), mode=0o700, exist_ok=True)
         log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -66,7 +71,7 @@ def start_daemon(
         if not _locked(lock):
             return _of_another(lock, until)
         os.ftruncate(lock, 0)
-        failure = _start(words, log, until - clock())
+        failure = _start(database, words, log, until)
         if failure is not None:
             os.pwrite(lock, os.fsencode(failure), 0)
         return failure
@@ -94,13 +99,13 @@ def _of_another(lock: int, until: float) -> str | None:
     return os.fsdecode(os.pread(lock, 65536, 0)) or None
 
 
-def _start(words: list[str], log: Path, remaining: float) -> str | None:
+def _start(database: str, words: list[str], log: Path, until: float) -> str | None:
     full = [*words, "--detach", "--log-file", str(log)]
     if not os.environ.get("SESSIOND_IDLE_EXIT"):
         full += ["--idle-exit", IDLE_EXIT]
-    before = _size(log)
+    logged, noted = _size(log), _noted(database)
     try:
-        started = subprocess.run(
+        process = subprocess.Popen(
             full,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -108,17 +113,36 @@ def _start(words: list[str], log: Path, remaining: float) -> str | None:
             text=True,
             errors="replace",
             env={name: value for name, value in os.environ.items() if name not in _OF_A_SERVICE},
-            timeout=max(1.0, remaining),
-            check=False,
         )
-    except subprocess.TimeoutExpired:
-        return None  # in the background it goes on
     except OSError as error:
         return _told(str(error), words, [])
-    if started.returncode in (0, ALREADY_SERVED):
+    with process:
+        try:
+            said = _outcome(process, lambda: clock() >= until or _is_migrating(database, noted))
+        finally:
+            process.kill()  # it has ended, or only waits for what goes on in the background
+    if said is None or process.returncode in (0, ALREADY_SERVED):
         return None
-    said = started.stderr.strip().splitlines() + _written(log, before)
-    return _told(f"it ended with status {started.returncode}", words, said)
+    lines = said.strip().splitlines() + _written(log, logged)
+    return _told(f"it ended with status {process.returncode}", words, lines)
+
+
+def _outcome(process: subprocess.Popen[str], enough: Callable[[], bool]) -> str | None:
+    """What was said until the end; None if there was enough of waiting."""
+    while not enough():
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.communicate(timeout=LOOK_SECONDS)[1]
+    return None
+
+
+def _noted(database: str) -> StateFile | None:
+    return state_file.read(paths.state_file(database))
+
+
+def _is_migrating(database: str, before: StateFile | None) -> bool:
+    """Whether the daemon accepts connections already, only to say how long it will take."""
+    found = _noted(database)
+    return found is not None and found != before and found.state is State.MIGRATING
 
 
 def _told(why: str, words: list[str], said: list[str]) -> str:
