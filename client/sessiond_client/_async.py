@@ -22,10 +22,11 @@ class AsyncSessionDB(AsyncStore):
     ``HERMES_HOME``, else ``~/.hermes/state.db``. ``pool_size``, ``batch_size``,
     ``batch_wait_ms`` and ``enable_batching`` are settings for a daemon that this object starts.
     ``socket``: where the daemon listens, if not at the usual place. ``reads``: ``direct`` reads
-    the file itself, ``daemon`` asks the daemon, ``auto`` does what works. ``timeout``: seconds
-    a call may take, at most 1800.
+    the file itself, ``daemon`` asks the daemon, ``auto`` does what works. ``autostart``: start
+    the daemon when none answers. ``timeout``: seconds a call may take, at most 1800.
 
-    An answered write is on disk. Objects for one database in one process share a connection;
+    Making an object starts nothing; its first call does. An answered write is on disk. Objects
+    for one database in one process share a connection, which no other process can use;
     any number of tasks may use one object, on one event loop. Usable with ``async with``.
 
     A call that is cancelled before it was sent is never sent. A write that was sent may

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn, SupportsIndex
 
 from sessiond_client import _errors as errors
 from sessiond_client import _fork
@@ -62,6 +62,15 @@ class Store:
         self._era = _fork.era
         self._merges = Merges()
         self._failure: SessiondError | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.db_path} {'closed' if self._closed else 'open'}>"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        """An object for another process is made there, from ``db_path``."""
+        raise TypeError(
+            f"a {type(self).__name__} can be neither pickled nor copied: make one from its db_path"
+        )
 
     def _check_open(self) -> None:
         if self._closed:

@@ -24,10 +24,11 @@ class SessionDB(BlockingStore):
     ``HERMES_HOME``, else ``~/.hermes/state.db``. ``pool_size``, ``batch_size``,
     ``batch_wait_ms`` and ``enable_batching`` are settings for a daemon that this object starts.
     ``socket``: where the daemon listens, if not at the usual place. ``reads``: ``direct`` reads
-    the file itself, ``daemon`` asks the daemon, ``auto`` does what works. ``timeout``: seconds
-    a call may take, at most 1800.
+    the file itself, ``daemon`` asks the daemon, ``auto`` does what works. ``autostart``: start
+    the daemon when none answers. ``timeout``: seconds a call may take, at most 1800.
 
-    An answered write is on disk. Objects for one database in one process share a connection;
+    Making an object starts nothing; its first call does. An answered write is on disk. Objects
+    for one database in one process share a connection, which no other process can use;
     any number of threads may use one object. Usable as a context manager.
     """
 
