@@ -106,6 +106,8 @@ def serve(config: Path | None, detach: bool, **flags: Any) -> None:
       sessiond serve --database ~/agents/state.db --durability normal
     """
 
+    config = config.absolute() if config is not None else None  # SIGHUP reads it from elsewhere
+
     def effective() -> Settings:
         content = config.read_bytes() if config is not None else None
         return _absolute(settings.load(flags, os.environ, content, str(config))[0])
