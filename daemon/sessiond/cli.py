@@ -32,6 +32,8 @@ EX_USAGE: Final = 64
 EX_CANTCREAT: Final = 73
 EX_CONFIG: Final = 78
 
+_PATHS: Final = ("database", "socket", "log_file")
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -114,6 +116,7 @@ def serve(config: Path | None, detach: bool, **flags: Any) -> None:
 
     try:
         chosen = effective()
+        flags.update({name: getattr(chosen, name) for name in _PATHS if flags[name] is not None})
         _make_usual_home(chosen)
         background = Background(chosen.log_file)
         if detach:
