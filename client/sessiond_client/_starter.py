@@ -123,8 +123,9 @@ def _start(database: str, words: list[str], log: Path, until: float) -> str | No
             process.kill()  # it has ended, or only waits for what goes on in the background
     if said is None or process.returncode in (0, ALREADY_SERVED):
         return None
-    lines = said.strip().splitlines() + _written(log, logged)
-    return _told(f"it ended with status {process.returncode}", words, lines)
+    written = _written(log, logged)
+    lines = [line for line in said.splitlines() if not _is_among(line, written)]
+    return _told(f"it ended with status {process.returncode}", words, lines + written)
 
 
 def _outcome(process: subprocess.Popen[str], enough: Callable[[], bool]) -> str | None:
@@ -143,6 +144,11 @@ def _is_migrating(database: str, before: StateFile | None) -> bool:
     """Whether the daemon accepts connections already, only to say how long it will take."""
     found = _noted(database)
     return found is not None and found != before and found.state is State.MIGRATING
+
+
+def _is_among(line: str, written: list[str]) -> bool:
+    """Whether the log has what was said on standard error, too."""
+    return any(each.endswith(line.removeprefix("sessiond: ")) for each in written)
 
 
 def _told(why: str, words: list[str], said: list[str]) -> str:

@@ -1,6 +1,7 @@
 """Going to the background: the starter waits until the daemon serves, or says why it does not."""
 
 import contextlib
+import logging
 import os
 import select
 import sys
@@ -20,6 +21,9 @@ class Background:
     def __init__(self, output: str | None = None) -> None:
         self._output = output
         self._report = -1
+        self._shown = logging.StreamHandler()
+        self._shown.setLevel(logging.ERROR)
+        self._shown.setFormatter(logging.Formatter("sessiond: %(message)s"))
 
     def fork(self, patience: float) -> int | None:
         """Split in two. The daemon has its own session and no terminal.
@@ -39,6 +43,11 @@ class Background:
         _lead(os.devnull, os.O_RDWR, 0, 1)
         return None
 
+    def show_errors(self) -> None:
+        """Until it is ready, show errors to the starter as well as in the log that was begun."""
+        if self._report >= 0 and self._output is not None:  # else the log goes there anyway
+            logging.getLogger().addHandler(self._shown)
+
     def ready(self) -> None:
         """Let the starter go."""
         if self._report < 0:
@@ -47,6 +56,7 @@ class Background:
             os.write(self._report, READY)
         os.close(self._report)
         self._report = -1
+        logging.getLogger().removeHandler(self._shown)
         try:
             _lead(self._output or os.devnull, os.O_WRONLY | os.O_APPEND, 2)
         except OSError:

@@ -124,6 +124,7 @@ def serve(config: Path | None, detach: bool, **flags: Any) -> None:
             if status is not None:
                 sys.exit(status)
         logs.start(chosen.log_level, chosen.log_format, os.environ, chosen.log_file)
+        background.show_errors()
     except BadSetting as error:
         _fail(EX_CONFIG, str(error))
     except OSError as error:

@@ -85,7 +85,10 @@ def test_a_second_one_names_the_first(detached: Detached) -> None:
     detached.serve()
     done = detached.serve("--socket", "other")
     assert done.returncode == EX_TEMPFAIL
-    assert f"pid {detached.pid}" in "".join(detached.log)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("sessiond: ")
+    assert f"pid {detached.pid}" in line
+    assert detached.log[-1].endswith(line.removeprefix("sessiond: "))
 
 
 @pytest.mark.parametrize(
