@@ -124,6 +124,18 @@ def test_a_drain_that_waits_for_a_lock_asks_for_time(manager: Manager) -> None:
         assert waiting.result(PATIENCE) == 1
 
 
+def test_it_leaves_its_place_to_a_manager_that_takes_it(manager: Manager) -> None:
+    process = manager.start()
+    manager.hear("READY")
+    manager.socket.unlink()
+    with socket.socket(socket.AF_UNIX) as of_manager:
+        of_manager.bind(str(manager.socket))
+        of_manager.listen()
+        assert process.wait(PATIENCE) == 0
+    assert manager.socket.exists()
+    assert "somebody else listens on" in manager.log
+
+
 needs_activation = pytest.mark.skipif(
     which("systemd-socket-activate") is None, reason="systemd-socket-activate is not installed"
 )

@@ -1,8 +1,9 @@
 """Freezing one thread of another process, as a disk that never answers would."""
 
+import contextlib
 import ctypes
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -26,24 +27,27 @@ def thread_of(pid: int, name: str) -> int:
     raise AssertionError(f"process {pid} has no thread {name!r}")
 
 
-def may_freeze() -> bool:
-    """Whether this process may trace others that are not its children."""
-    return os.geteuid() == 0
-
-
 @contextmanager
-def frozen(thread: int) -> Iterator[None]:
-    """Keep a thread from running. Its process may end meanwhile."""
+def frozen(thread: int) -> Iterator[Callable[[], object]]:
+    """Keep a thread from running.
+
+    If its process ends meanwhile, call what this yields until it is gone: until then the kernel
+    keeps the dead thread for us, and its process with it.
+    """
+
+    def bury() -> None:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(thread, _ALL | os.WNOHANG)
+
     _ptrace(_SEIZE, thread)
     try:
         _ptrace(_INTERRUPT, thread)
         os.waitpid(thread, _ALL)
-        yield
+        yield bury
     finally:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             _ptrace(_DETACH, thread)
-        except ProcessLookupError:
-            os.waitpid(thread, _ALL)  # it ended, and waits for its tracer to know
+        bury()
 
 
 def _ptrace(request: int, thread: int) -> None:
