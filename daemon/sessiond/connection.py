@@ -62,7 +62,7 @@ class Hub(Protocol):
 
     @property
     def congested(self) -> bool:
-        """Whether the inbox is full, so that nobody should be read."""
+        """Whether the inbox is full, so that nobody should have more than one request in it."""
         ...
 
     def stalled(self, connection: "Connection") -> None:
@@ -167,6 +167,11 @@ class Connection(asyncio.Protocol):
         self._regulate()
 
     def _must_stop(self, more: int) -> bool:
+        """Whether a bound is reached, with ``more`` requests decoded and not handed on yet.
+
+        While others fill the inbox, one request of each connection still finds its way in:
+        else whoever asks for one thing at a time would never come to it.
+        """
         limits = self._limits
         return (
             self._decoding
@@ -174,7 +179,7 @@ class Connection(asyncio.Protocol):
             or self._superseded
             or self.pending + more >= limits.max_requests
             or self.pending_bytes >= limits.max_bytes
-            or (self._hub.congested and more == 0)
+            or (self._hub.congested and self.pending + more > 0)
             or self.transport.get_write_buffer_size() > limits.max_answer_bytes
         )
 

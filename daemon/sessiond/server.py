@@ -203,7 +203,7 @@ class Server:
 
     @property
     def congested(self) -> bool:
-        """Whether the inbox is full, so that nobody should be read."""
+        """Whether the inbox is full, so that nobody should have more than one request in it."""
         return self._inbox.full
 
     def submit_writes(self, works: list[Work]) -> None:
