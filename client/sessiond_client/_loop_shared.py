@@ -15,12 +15,11 @@ from sessiond_client._dial import Pause, Start, Try, dialling
 from sessiond_client._direct import DirectReads, Way
 from sessiond_client._link import Link
 from sessiond_client._loop_pump import LoopPump
-from sessiond_client._place import Place
+from sessiond_client._place import Key, Place
 from sessiond_protocol.errors import SessiondError
 from sessiond_protocol.requests import Kind, Request
 
 T = TypeVar("T")
-Key = tuple[str, str | None]
 
 # Reads of the file that go on at once; more than a few threads only get in each other's way.
 READ_THREADS: Final = 4
@@ -134,7 +133,7 @@ def _ignore(future: "asyncio.Future[Any]") -> None:
 def take_part(place: Place) -> LoopShared:
     """The running loop's connection for a database; :func:`release` it when done."""
     loop = asyncio.get_running_loop()
-    key = (place.database, place.socket)
+    key = place.key
     with _lock:
         _forget_closed_loops()
         found = _open.setdefault(loop, {}).get(key)

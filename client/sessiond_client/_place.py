@@ -14,6 +14,8 @@ from sessiond_client import _errors as errors
 from sessiond_client._starter import start_daemon
 from sessiond_protocol import paths, state_file
 
+Key = tuple[str, str | None, bool]
+
 _SO_PEERCRED: Final = 17  # asm-generic/socket.h; not in every system's socket module
 
 
@@ -47,6 +49,14 @@ class Place:
     socket: str | None
     autostart: bool
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> Key:
+        """Objects with the same one share a connection.
+
+        Whoever must not start a daemon shares none with somebody who must.
+        """
+        return (self.database, self.socket, self.autostart)
 
     @property
     def program(self) -> str:

@@ -13,12 +13,10 @@ from sessiond_client._dial import Pause, Start, Try, dialling
 from sessiond_client._direct import DirectReads, Way
 from sessiond_client._exchange import Pause as Wait
 from sessiond_client._link import Link
-from sessiond_client._place import Place
+from sessiond_client._place import Key, Place
 from sessiond_client._pump import Pump
 from sessiond_protocol.errors import SessiondError
 from sessiond_protocol.requests import Kind, Request
-
-Key = tuple[str, str | None]
 
 _lock = threading.Lock()
 _open: dict[Key, "Shared"] = {}
@@ -88,7 +86,7 @@ class Shared:
 
 def take_part(place: Place) -> Shared:
     """The connection for a database, made on first use; :func:`release` it when done."""
-    key = (place.database, place.socket)
+    key = place.key
     with _lock:
         found = _open.get(key)
         if found is None:

@@ -166,6 +166,12 @@ def test_without_autostart_the_error_says_what_to_run(home: Home) -> None:
     assert home.daemons() == set()
 
 
+def test_a_look_that_may_not_start_one_keeps_nobody_from_it(home: Home) -> None:
+    with SessionDB(autostart=False, timeout=0.2), SessionDB() as db:
+        assert db.session_count() == 0
+    assert len(home.daemons()) == 1
+
+
 def not_a_database(path: Path) -> str:
     """Put something else there; what the daemon says of it."""
     path.write_text("shopping list\n" * 500)
