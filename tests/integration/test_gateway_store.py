@@ -1,6 +1,7 @@
 """Both gateway stores on a real daemon: sessions by key, transcripts, files, other processes."""
 
 import json
+import os
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from sessiond_client.gateway.legacy import COPY_NAME, MIRROR_NAME, mirror_lock
 from tests.support.clients import new_id
 from tests.support.daemon import Daemon
 from tests.support.gateways import HOUR, KINDS, processes, store
+from tests.support.migrating import fork
 
 NOW = 1_770_000_000.0
 
@@ -358,6 +360,27 @@ def test_many_changes_are_few_writings(
             key = gateway.get_or_create_session(chat()).session_key
     assert len(written) <= 2
     assert key in scene.mirrored
+
+
+def test_a_forked_child_goes_on_with_the_store(daemon: Daemon, tmp_path: Path) -> None:
+    scene = Scene("sync", daemon, tmp_path)
+    with scene.gateway() as gateway:
+        entry = gateway.get_or_create_session(chat())
+        child = fork()
+        if child == 0:
+            status = 1
+            try:
+                gateway.reset_session(entry.session_key)
+                gateway.close()
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitpid(child, 0)[1] == 0
+        (found,) = [
+            each for each in gateway.list_sessions() if each.session_key == entry.session_key
+        ]
+        assert found.session_id != entry.session_id
+        assert scene.mirrored[entry.session_key]["session_id"] == found.session_id
 
 
 # --- several processes -------------------------------------------------------------------------

@@ -4,6 +4,7 @@
 ``hurry {seed, chats}``: all kinds of calls in a row until it is killed; says each one's number.
 """
 
+import asyncio
 import json
 import random
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sessiond_client.gateway import Platform, SessionSource, SessionStore
+from tests.support.clients import OnLoop
 from tests.support.daemon import Daemon
 from tests.support.gateways import HOUR, store
 
@@ -66,9 +68,17 @@ def main(kind: str, database: str, socket: str, folder: str) -> None:
     clock = Clock()
     orders: dict[str, Callable[..., None]] = {"ask": ask, "hurry": hurry}
     with store(kind, daemon, Path(folder), clock) as gateway:
-        for line in sys.stdin:
+        while line := _line(gateway):
             what, arguments = json.loads(line)
             orders[what](gateway, clock, **arguments)
+
+
+def _line(gateway: SessionStore) -> str:
+    """The next order; the loop of an asynchronous gateway runs on meanwhile."""
+    if isinstance(gateway, OnLoop):
+        line: str = gateway._runner.run(asyncio.to_thread(sys.stdin.readline))
+        return line
+    return sys.stdin.readline()
 
 
 if __name__ == "__main__":

@@ -41,7 +41,6 @@ class GatewayStore(Generic[D]):
         if transcripts not in ("both", "db"):
             raise ValueError(f"transcripts must be 'both' or 'db', not {transcripts!r}")
         self.sessions_dir = Path(sessions_dir)
-        self.config = config
         self._owns_db = db is None
         self._db = self._new_db() if db is None else db
         self._routes = RoutePlans(
@@ -53,6 +52,15 @@ class GatewayStore(Generic[D]):
         self._closed = False
         self._unreadable: dict[str, Any] = {}
         self._start()
+
+    @property
+    def config(self) -> SessionConfig:
+        """The gateway's configuration; another one holds from the next call on."""
+        return self._routes.config
+
+    @config.setter
+    def config(self, config: SessionConfig) -> None:
+        self._routes.config = config
 
     @abstractmethod
     def _new_db(self) -> D:

@@ -1,6 +1,7 @@
 """How the blocking store carries out plans."""
 
 import threading
+from collections.abc import Coroutine
 from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -101,7 +102,8 @@ class BlockingGateway(GatewayStore[SessionDB]):
         locks = self._locks()
         with locks.mirror:
             self._pace.changed()
-            if locks.thread is None and not locks.closing.is_set():
+            is_running = locks.thread is not None and locks.thread.is_alive()
+            if not is_running and not locks.closing.is_set():
                 locks.thread = threading.Thread(
                     target=self._mirror, args=(locks,), name="sessions.json", daemon=True
                 )
@@ -144,7 +146,7 @@ def _called(step: Callback, patience: Patience) -> Any:
     finally:
         go_on()
     if isawaitable(result):
-        if hasattr(result, "close"):
+        if isinstance(result, Coroutine):
             result.close()
         raise TypeError(f"{step.function!r} is asynchronous: use AsyncSessionStore")
     return result

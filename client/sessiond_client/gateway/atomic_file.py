@@ -6,32 +6,57 @@ that only read need none, because a file is replaced by rename and never changed
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+from sessiond_client._clock import clock
 
 # What people say to an agent is nobody else's business.
 PRIVATE_FILE: Final = 0o600
 PRIVATE_DIRECTORY: Final = 0o700
 
 
+# Who holds a lock needs it for milliseconds. One that was stopped while it did, or whose event
+# loop stands still, must not stop all others too.
+PATIENCE: Final = 10.0
+_PAUSES: Final = (0.001, 0.05)
+
+
 @contextmanager
-def held(path: Path) -> Iterator[int]:
+def held(path: Path, patience: float = PATIENCE) -> Iterator[int]:
     """Hold the exclusive lock on ``path``, made empty if it is not there; gives a descriptor.
 
-    The descriptor reads, and writes at the end. Blocks while another process holds the lock.
+    The descriptor reads, and writes at the end. Blocks while another process holds the lock,
+    and raises ``TimeoutError`` when that has been so for ``patience`` seconds.
     """
+    deadline = clock() + patience
     path.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, PRIVATE_FILE)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor, path, deadline)
             if _is_at(descriptor, path):
                 yield descriptor
                 return
         finally:
             os.close(descriptor)
+
+
+def _lock(descriptor: int, path: Path, deadline: float) -> None:
+    # Asking again and again, because a wait for a file lock can only be ended by a signal.
+    pause, longest = _PAUSES
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if clock() >= deadline:
+                raise TimeoutError(f"another process does not let go of {path}") from None
+        time.sleep(pause)
+        pause = min(2 * pause, longest)
 
 
 def _is_at(descriptor: int, path: Path) -> bool:

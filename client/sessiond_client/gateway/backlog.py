@@ -92,9 +92,11 @@ class Backlog:
             except SessiondError as error:
                 failure = error
         is_unknown = isinstance(failure, errors.OutcomeUnknown)
-        is_passing = failure.retryable or is_unknown
-        if not is_passing or sum(map(len, self._waiting.values())) >= MOST_WAITING:
+        if not failure.retryable and not is_unknown:
             raise failure
+        with self._lock:
+            if sum(map(len, self._waiting.values())) >= MOST_WAITING:
+                raise failure
         return Outage(failure, is_unknown and was_sent)
 
     def keep(self, session_id: str, message: Message, key: str, outage: Outage) -> None:

@@ -17,7 +17,7 @@ from sessiond_client import _errors as errors
 from sessiond_client._requests import new_session_id
 from sessiond_client.gateway import placing
 from sessiond_client.gateway.config import Platform, SessionConfig
-from sessiond_client.gateway.entry import SessionEntry, unix_seconds
+from sessiond_client.gateway.entry import SessionEntry, local_datetime, unix_seconds
 from sessiond_client.gateway.keys import build_session_key
 from sessiond_client.gateway.legacy import LegacyEntries, load_legacy
 from sessiond_client.gateway.source import SessionSource
@@ -80,6 +80,7 @@ class RoutePlans:
         if route is None:
             route = yield RouteGet(session_key=key)
         told: str | None = None
+        asked = unix_seconds(local_datetime(self._clock()))  # as it would be stored
         while True:
             reason: StaleReason | None = None
             if route is not None and not force_new:
@@ -108,6 +109,10 @@ class RoutePlans:
             applied, route = yield from self._put(put, route)
             if applied:
                 return entry
+            if route is not None and route.updated_at >= asked and not force_new:
+                # Touched since this call began, which is all that it would do itself: of many
+                # calls at once one writes, instead of each one after the other.
+                return replace(placing.entry_of(route), **placing.WITHOUT_FLAGS)
             is_fresh = True
 
     def update_session(

@@ -121,11 +121,12 @@ class TranscriptPlans:
             if self._keeps_files:
                 raise
             return
+        now = self._clock()
         while True:
             state: Transcript = yield TranscriptState(session_id=name)
             if state.marked:
                 return
-            found: list[Message] = yield FileWork(lambda: _messages_of(path, self._clock()))
+            found: list[Message] = yield FileWork(lambda: _messages_of(path, now))
             if len(found) <= state.messages:
                 return
             if state.messages == 0:

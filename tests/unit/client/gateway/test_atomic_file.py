@@ -4,6 +4,7 @@ import errno
 import fcntl
 import os
 import stat
+import time
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,27 @@ def test_the_lock_keeps_others_out_until_it_is_left(tmp_path: Path) -> None:
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     with path.open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_lock_that_is_never_let_go_is_an_error_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, now, pauses = tmp_path / "file", [0.0], []
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        pauses.append(seconds)
+
+    monkeypatch.setattr(atomic_file, "clock", lambda: now[0])
+    monkeypatch.setattr(time, "sleep", sleep)
+    with (
+        atomic_file.held(path),
+        pytest.raises(TimeoutError, match=r"does not let go of .*file"),
+        atomic_file.held(path, patience=2.0),
+    ):
+        raise AssertionError("two hold one lock")
+    assert 2.0 <= now[0] <= 2.1
+    assert pauses == sorted(pauses)
 
 
 @pytest.mark.parametrize("replaced", [True, False])

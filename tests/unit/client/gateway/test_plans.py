@@ -540,6 +540,23 @@ def test_of_gateways_that_ask_at_once_one_resets_and_all_get_its_session(table: 
     assert [len(gateway.told) for gateway in gateways] == [1] * 5
 
 
+def test_what_was_touched_since_a_call_began_is_not_touched_again(table: Table) -> None:
+    quick, slow = Gateway(table), Gateway(table)
+    slow.get()
+    late = Running(slow.plans.get_or_create_session(ANNA, False))
+    late.carry_out(table.answer)
+    quick.now += HOUR + 1
+    winner = quick.get()
+    assert winner.was_auto_reset
+    before = len(table.puts)
+    while not late.is_done:
+        late.carry_out(table.answer)
+    assert late.result == replace(
+        winner, was_auto_reset=False, auto_reset_reason=None, reset_had_activity=False
+    )
+    assert len(table.puts) == before
+
+
 def test_a_session_that_is_forced_by_two_is_two_sessions(table: Table) -> None:
     first, second = Gateway(table), Gateway(table)
     calls = [Running(each.plans.get_or_create_session(ANNA, True)) for each in (first, second)]
