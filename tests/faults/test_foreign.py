@@ -5,7 +5,7 @@ import shutil
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,13 +27,27 @@ def served(faulty: FaultyDaemon) -> FaultyDaemon:
     return faulty
 
 
-@pytest.fixture
-def db(served: FaultyDaemon) -> Iterator[SessionDB]:
+@contextmanager
+def client(daemon: FaultyDaemon, timeout: float) -> Iterator[SessionDB]:
     """A client with one session of three messages."""
-    with SessionDB(**served.arguments, reads="daemon", timeout=1.5) as made:
+    with SessionDB(**daemon.arguments, reads="daemon", timeout=timeout) as made:
         made.create_session("s", "test")
         for number in range(3):
             made.append_message("s", "user", f"message {number}")
+        yield made
+
+
+@pytest.fixture
+def db(served: FaultyDaemon) -> Iterator[SessionDB]:
+    """One that waits as long as it takes."""
+    with client(served, 30.0) as made:
+        yield made
+
+
+@pytest.fixture
+def hasty(served: FaultyDaemon) -> Iterator[SessionDB]:
+    """One that gives up soon."""
+    with client(served, 1.0) as made:
         yield made
 
 
@@ -110,14 +124,14 @@ HARM: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("what", HARM)
 def test_harm_is_noticed_before_anybody_is_answered(
-    served: FaultyDaemon, db: SessionDB, what: str
+    served: FaultyDaemon, hasty: SessionDB, what: str
 ) -> None:
     harm, complaint = HARM[what]
     if what == "database cut":  # so that the file itself holds something
         served.restart()
-        db.append_message("s", "user", "message 3")
+        hasty.append_message("s", "user", "message 3")
     harm(served.database)
-    waiting = db.append_message_nowait("s", "user", "who knows")
+    waiting = hasty.append_message_nowait("s", "user", "who knows")
     assert served.await_end() == EX_IOERR
     assert not waiting.done()
     left = said(served)
