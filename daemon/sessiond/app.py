@@ -17,11 +17,13 @@ from sessiond.feed import Feed
 from sessiond.heartbeat import Heartbeat, Phase
 from sessiond.inbox import Inbox
 from sessiond.listener import Listener
+from sessiond.metrics import listen
 from sessiond.notify import Notifier
 from sessiond.peers import Policy
 from sessiond.reads import ReadPool
 from sessiond.server import Served, Server, State
 from sessiond.settings import BadSetting, Settings, specs
+from sessiond.slow_log import SlowLog
 from sessiond.sqlite.keeper import Keeper
 from sessiond.sqlite.refusal import OpenRefused
 from sessiond.stats import ReadStats, WriterStats, resident_bytes
@@ -61,11 +63,13 @@ class Daemon:
         self._listener = listener
         self._effective = effective
         self._ready = ready
-        self._writer_stats = WriterStats()
-        self._read_stats = ReadStats()
+        self._slow = SlowLog(settings.slow_request)
+        self._writer_stats = WriterStats(self._slow)
+        self._read_stats = ReadStats(self._slow)
         self._inbox = Inbox(settings.inbox_max_requests, settings.inbox_max_bytes)
         self._heartbeat = Heartbeat(notifier, watchdog, self._inbox.put_errand)
         self._feed: Feed | None = None
+        self._pool: ReadPool | None = None
         self._opening = f"opening {keeper.path}"
         self._started = time.time()
 
@@ -80,10 +84,15 @@ class Daemon:
         self._server = server = self._make_server()
         self._acceptor = await self._accept()
         beating = asyncio.create_task(self._heartbeat.run(lambda: server.pending, self._status))
+        metrics = listen(
+            self._settings.metrics_listen, self.statistics, lambda: self._heartbeat.silence
+        )
         try:
             return await self._serve(server)
         finally:
             beating.cancel()
+            if metrics is not None:
+                await asyncio.to_thread(metrics.close)
 
     async def _serve(self, server: Server) -> int:
         try:
@@ -140,7 +149,8 @@ class Daemon:
             server.state = State.MIGRATING
             server.ready_at = time.monotonic() + seconds
             self._keeper.migrating()
-            log.info("migrating %s, about %.0f s", self._keeper.path, seconds)
+            if seconds >= 1:
+                log.info("migrating %s, about %.0f s", self._keeper.path, seconds)
 
         def progress(step: str, fraction: float) -> None:
             if self._stop.is_set():
@@ -171,7 +181,7 @@ class Daemon:
             committed=self._committed,
             alarm=self._alarm,
         )
-        pool = ReadPool(
+        pool = self._pool = ReadPool(
             self._keeper.path, settings.pool_size, self._read_stats, server.deliver_read
         )
         self._feed = Feed(self._keeper.path, store.generation, server.deliver_events)
@@ -266,6 +276,7 @@ class Daemon:
         now = {name: value for name, value in changes.items() if specs()[name][0].reload}
         self._settings = dataclasses.replace(self._settings, **now)
         logging.getLogger().setLevel(self._settings.log_level.upper())
+        self._slow.threshold = self._settings.slow_request
         later = ", ".join(sorted(changes.keys() - now.keys()))
         log.info(
             "settings read again; changed: %s%s",
@@ -365,6 +376,8 @@ class Daemon:
             "clients": self._server.clients(),
             "writer": writer.snapshot(),
             "reads": self._read_stats.snapshot(),
+            "reads_waiting": self._pool.waiting if self._pool is not None else 0,
+            "cpu_seconds": usage.ru_utime + usage.ru_stime,
             "resident_bytes": resident_bytes(),
             "max_resident_bytes": usage.ru_maxrss * 1024,
             **health,

@@ -73,8 +73,9 @@ class ReadPool:
         show_name()
         seat = _Seat(self._path, self._vfs)
         while (work := self._works.get()) is not None:
+            started = time.monotonic()
             data = seat.answer(work)
-            self._stats.add(work.request.METHOD, time.monotonic() - work.received)
+            self._stats.read(work, started, time.monotonic())
             self._deliver(work.peer, data, work)
         seat.close()
 

@@ -6,6 +6,7 @@ import threading
 from typing import Any, Final
 
 from sessiond.database import Applied
+from sessiond.slow_log import SlowLog
 from sessiond.work import Fate, Work
 
 SECONDS: Final = (
@@ -69,7 +70,9 @@ class Histogram:
 class WriterStats:
     """What the writer counts; read by the event loop at any time."""
 
-    def __init__(self) -> None:
+    def __init__(self, slow: SlowLog | None = None) -> None:
+        self._slow = slow or SlowLog(0)
+        self._times: dict[str, Histogram] = {}
         self.batches = 0
         self.requests = dict.fromkeys(Fate, 0)
         self.replayed_batches = 0
@@ -79,8 +82,8 @@ class WriterStats:
         self.apply_time = Histogram(SECONDS)
         self.commit_time = Histogram(SECONDS)
 
-    def batch(self, writes: list[Work], applied: Applied, taken: float) -> None:
-        """Count one batch; ``taken`` is when it left the inbox."""
+    def batch(self, writes: list[Work], applied: Applied, taken: float, committed: float) -> None:
+        """Count one batch, which left the inbox at ``taken`` and was done at ``committed``."""
         self.batches += 1
         for outcome in applied.outcomes:
             self.requests[outcome.fate] += 1
@@ -91,6 +94,19 @@ class WriterStats:
         self.lock_wait.add(applied.begin_seconds)
         self.apply_time.add(applied.apply_seconds)
         self.commit_time.add(applied.commit_seconds)
+        self._count_times(writes, committed)
+        self._slow.batch(writes, applied, taken, committed)
+
+    def _count_times(self, writes: list[Work], committed: float) -> None:
+        times = self._times
+        for work in writes:
+            method = work.request.METHOD
+            histogram = times.get(method)
+            if histogram is None:
+                # In the place of the old dict: whoever goes through that is not disturbed.
+                times = self._times = {**times, method: Histogram(SECONDS)}
+                histogram = times[method]
+            histogram.add(committed - work.received)
 
     def snapshot(self) -> dict[str, Any]:
         """Everything, as plain values."""
@@ -103,16 +119,25 @@ class WriterStats:
             "lock_wait_seconds": self.lock_wait.snapshot(),
             "apply_seconds": self.apply_time.snapshot(),
             "commit_seconds": self.commit_time.snapshot(),
+            "request_seconds": {
+                method: each.snapshot() for method, each in sorted(self._times.items())
+            },
         }
 
 
 class ReadStats:
     """Request time by method, for reads. Several threads count here."""
 
-    def __init__(self) -> None:
+    def __init__(self, slow: SlowLog | None = None) -> None:
+        self._slow = slow or SlowLog(0)
         self._lock = threading.Lock()
         self._times: dict[str, Histogram] = {}
         self.failed = 0
+
+    def read(self, work: Work, started: float, answered: float) -> None:
+        """Count one read, whose work began at ``started``."""
+        self.add(work.request.METHOD, answered - work.received)
+        self._slow.read(work, started, answered)
 
     def add(self, method: str, seconds: float) -> None:
         """Count one read that was answered."""

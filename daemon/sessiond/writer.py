@@ -129,7 +129,7 @@ class Writer:
         """Tell watchers and statistics; whatever happens there, the answers must go out."""
         try:
             self._committed(applied)
-            self._stats.batch(writes, applied, taken)
+            self._stats.batch(writes, applied, taken, time.monotonic())
         except Exception:
             log.exception("what a batch changed could not be passed on")
 

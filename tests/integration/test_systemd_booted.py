@@ -243,6 +243,22 @@ def test_settings_that_are_wrong_stop_it_until_they_are_mended(systemd: Booted) 
     unharmed(result)
 
 
+def test_metrics_are_served_to_this_machine(systemd: Booted) -> None:
+    source = (ROOT / "systemd" / "system" / "metrics.conf").read_text()
+    drop_in = f"/run/systemd/system/{SERVICE}.d/metrics.conf"
+    systemd.write(drop_in, source)
+    systemd.systemctl("restart", SERVICE)
+    try:
+        read = (
+            "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9464/metrics').read())"
+        )
+        assert 'sessiond_state{state="serving"} 1.0' in systemd.run(PYTHON, "-c", read)
+    finally:
+        (systemd.root / drop_in.lstrip("/")).unlink()
+        systemd.systemctl("daemon-reload")
+        systemd.systemctl("restart", SERVICE)
+
+
 def test_what_the_service_may_do(systemd: Booted) -> None:
     systemd.write(
         "/run/systemd/system/sessiond@probe.service.d/probe.conf",

@@ -14,6 +14,7 @@ import msgspec
 
 from sessiond.database import CheckpointResult
 from sessiond.sqlite.ask import rows, value
+from sessiond.stats import SECONDS, Histogram
 
 log = logging.getLogger("sessiond.checkpoint")
 
@@ -34,6 +35,36 @@ class CheckpointLimits(msgspec.Struct, frozen=True):
 
     soft: int = 64 << 20
     hard: int = 1 << 30
+
+
+class CheckpointCounts:
+    """What became of the checkpoints so far.
+
+    ``results`` are counts by mode and by result: ``complete``, ``partial`` where a reader held
+    up the rest, ``failed``.
+    """
+
+    def __init__(self) -> None:
+        self.results: dict[str, dict[str, int]] = {
+            mode: dict.fromkeys(("complete", "partial", "failed"), 0)
+            for mode in ("passive", "truncate")
+        }
+        self.times = Histogram(SECONDS)
+        self.last_at: float | None = None
+
+    def add(self, mode: str, result: str, started: float, ended: float) -> None:
+        """Count one."""
+        self.results[mode.lower()][result] += 1
+        self.times.add(ended - started)
+        self.last_at = ended
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Everything, as plain values; ``age`` is seconds since the last one, None if none."""
+        return {
+            "results": {mode: dict(counts) for mode, counts in self.results.items()},
+            "seconds": self.times.snapshot(),
+            "age": None if self.last_at is None else now - self.last_at,
+        }
 
 
 class Checkpoints:
@@ -60,6 +91,7 @@ class Checkpoints:
         self.pinned = False
         self.pinned_by: tuple[str, ...] = ()
         self.failure: str | None = None
+        self.counts = CheckpointCounts()
         self._tried_pages = 0
         self._tried_at = self._truncated_at = self._patient_at = self._warned_at = float("-inf")
         self._unknown = True  # there may be pages of another program's commits
@@ -133,6 +165,7 @@ class Checkpoints:
 
     def _checkpoint(self, mode: str, milliseconds: int) -> None:
         connection = self._connection
+        started = self._clock()
         connection.set_busy_timeout(milliseconds)
         try:
             busy, pages, moved = rows(connection, f"PRAGMA wal_checkpoint({mode})")[0]
@@ -144,6 +177,7 @@ class Checkpoints:
                 log.warning("checkpoint failed: %s", error)
             self.failure = str(error)
             self.last = CheckpointResult(True, self.last.log, self.last.checkpointed)
+            self.counts.add(mode, "failed", started, self._clock())
             return
         finally:
             connection.set_busy_timeout(0)
@@ -151,6 +185,8 @@ class Checkpoints:
         if pages >= 0:
             self.last = CheckpointResult(bool(busy), pages, moved)
             self.pages = pages
+        result = "complete" if moved >= pages and not busy else "partial"
+        self.counts.add(mode, result, started, self._clock())
 
     def close(self) -> bool:
         """Empty the log, waiting for readers for a second; False if it could not be."""

@@ -13,9 +13,11 @@ from sessiond.database import UnsafeFile
 from sessiond.sqlite import opening, pragmas
 from sessiond.sqlite.access import CrashPoint
 from sessiond.sqlite.checkpoint import CheckpointLimits
+from sessiond.sqlite.file_locks import describe
 from sessiond.sqlite.guard import Guard, Held, refuse_stray_log
 from sessiond.sqlite.judge import look
 from sessiond.sqlite.location import checked_path
+from sessiond.sqlite.log_users import Role
 from sessiond.sqlite.refusal import OpenRefused, Reason
 from sessiond.sqlite.store import Store
 from sessiond.state_file import Announcement
@@ -241,7 +243,18 @@ class Keeper:
     def health(self) -> dict[str, Any]:
         """States and figures of the store and of the files."""
         store = self._store.health() if self._store is not None else {}
-        return {**store, "guarded": self._guard.guarded}
+        return {**store, "readers": self._readers(), "guarded": self._guard.guarded}
+
+    def _readers(self) -> dict[str, Any]:
+        """Who reads through the log at this moment, our own included."""
+        found = [each for each in self._guard.lock_holders() if each.role is Role.READER]
+        oldest = min(found, key=lambda each: each.frame or 0, default=None)
+        return {
+            "count": len(found),
+            "oldest": None
+            if oldest is None
+            else {"process": describe(oldest.pid), "pid": oldest.pid, "frame": oldest.frame},
+        }
 
     # --- the end ---------------------------------------------------------------------------
 

@@ -372,6 +372,7 @@ class Store:
                 "log": checkpoints.last.log,
                 "checkpointed": checkpoints.last.checkpointed,
             },
+            "checkpoints": checkpoints.counts.snapshot(self._clock()),
             "pages": dict(self._sizes),
         }
 

@@ -288,3 +288,22 @@ def test_a_log_that_cannot_be_emptied_at_the_end_is_told(
         assert _log_size(file) > 0
     with opened(path) as again:
         assert again.value("SELECT content FROM messages") == "one"
+
+
+def test_checkpoints_are_counted_by_what_came_of_them(file: Opened) -> None:
+    before = file.store.health()["checkpoints"]
+    with _reading(file.path):
+        file.append("a", "two")
+        file.settle()
+    file.append("a", "three")
+    file.settle()
+    after = file.store.health()["checkpoints"]
+    more = {
+        result: count - before["results"]["passive"][result]
+        for result, count in after["results"]["passive"].items()
+    }
+    assert more["partial"] >= 1
+    assert more["complete"] >= 1
+    assert more["failed"] == 0
+    assert after["seconds"]["count"] - before["seconds"]["count"] == sum(more.values())
+    assert after["age"] is not None
