@@ -21,7 +21,7 @@ from sessiond_protocol.errors import SessiondError
 from sessiond_protocol.requests.server import ServerPing
 from sessiond_protocol.wire import FrameError
 
-RECEIVE_BYTES: Final = 262_144
+RECEIVE_BYTES: Final = 65_536  # what is decoded in one turn: other tasks wait for it
 WATCH_SECONDS: Final = 1.0  # how long one try to connect takes when only watches want it
 
 Dial = Callable[[float], Awaitable[socket.socket]]

@@ -16,6 +16,7 @@ from sessiond_client._direct import DirectReads, Way
 from sessiond_client._link import Link
 from sessiond_client._loop_pump import LoopPump
 from sessiond_client._place import Key, Place
+from sessiond_client._shared import note_settings
 from sessiond_protocol.errors import SessiondError
 from sessiond_protocol.requests import Kind, Request
 
@@ -79,6 +80,7 @@ class LoopShared:
             advice=place.advice,
         )
         connected: socket.socket | None = None
+        started = False
         try:
             step = next(steps)
             while True:
@@ -90,10 +92,12 @@ class LoopShared:
                     failure = await self._in_thread(
                         lambda _: place.start_daemon(deadline - clock())
                     )
+                    started = failure is None
                 elif isinstance(step, Pause):
                     await asyncio.sleep(step.seconds)
                 if connected is not None:
                     steps.close()
+                    note_settings(place, started)
                     return connected
                 step = steps.send(failure)
         except (OSError, ValueError) as error:

@@ -1,6 +1,7 @@
 """What all blocking objects for one database in one process share: a connection and readers."""
 
 import contextlib
+import logging
 import os
 import socket
 import threading
@@ -17,6 +18,8 @@ from sessiond_client._place import Key, Place
 from sessiond_client._pump import Pump
 from sessiond_protocol.errors import SessiondError
 from sessiond_protocol.requests import Kind, Request
+
+log = logging.getLogger("sessiond_client")
 
 _lock = threading.Lock()
 _open: dict[Key, "Shared"] = {}
@@ -54,6 +57,7 @@ class Shared:
             advice=place.advice,
         )
         connected: socket.socket | None = None
+        started = False
         try:
             step = next(steps)
             while True:
@@ -62,10 +66,12 @@ class Shared:
                     connected, failure = place.connect(step.path, max(0.1, deadline - clock()))
                 elif isinstance(step, Start):
                     failure = place.start_daemon(deadline - clock())
+                    started = failure is None
                 elif isinstance(step, Pause):
                     wait(step.seconds)
                 if connected is not None:
                     steps.close()
+                    note_settings(place, started)
                     return connected
                 step = steps.send(failure)
         except (OSError, ValueError) as error:
@@ -82,6 +88,17 @@ class Shared:
         """In a forked child: let go of what belongs to the parent."""
         self.pump.leave_to_parent()
         self._direct.reader.leave_to_parent()
+
+
+_noted: set[Key] = set()
+
+
+def note_settings(place: Place, started: bool) -> None:
+    """Say once that settings meant for a daemon that is started here changed nothing."""
+    if started or not place.settings or place.key in _noted:
+        return
+    _noted.add(place.key)
+    log.debug("the daemon of %s runs already and keeps its own settings", place.database)
 
 
 def take_part(place: Place) -> Shared:

@@ -138,7 +138,10 @@ class Watches:
         """Take events. Notifications of other kinds are not for us."""
         if bytes(message.method) not in _EVENTS or len(message.params) != 1:
             return
-        events = _decode_events(message.params[0])
+        try:
+            events = _decode_events(message.params[0])
+        except msgspec.DecodeError as error:
+            raise wire.FrameError(f"events do not fit: {error}") from error
         watch = self._fed.get(events.subscription)
         if watch is None:
             self._send_unsubscribe(events.subscription, now)
