@@ -56,7 +56,7 @@ def pretending(path: Path, behave: Behave) -> Iterator[Path]:
             while not stop.is_set():
                 with contextlib.suppress(TimeoutError):
                     connected, _ = listening.accept()
-                    with connected:
+                    with connected, contextlib.suppress(ConnectionError):
                         _converse(connected, number, behave, stop)
                     number += 1
 
