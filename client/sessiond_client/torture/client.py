@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from sessiond_client import OutcomeUnknown, SessionDB, SessiondError
+from sessiond_client import OutcomeUnknown, SessiondError
 from sessiond_client.torture.journal import (
     Answered,
     Began,
@@ -26,6 +26,7 @@ from sessiond_client.torture.journal import (
     journal_path,
     read_life,
 )
+from sessiond_client.torture.looped import Blocking, Looped, Store
 from sessiond_client.torture.work import Deed, Task, message_of, session_of, tasks
 
 MOST_PENDING: Final = 300
@@ -34,7 +35,11 @@ PAUSE_AFTER_REFUSAL: Final = 0.02
 
 
 class Orders(msgspec.Struct, frozen=True):
-    """What a writer is told. ``timeout``: seconds that each of its calls may take."""
+    """What a writer is told.
+
+    ``timeout``: seconds that each of its calls may take. ``kind``: of client, ``blocking`` or
+    ``asyncio``.
+    """
 
     database: str
     socket: str
@@ -44,13 +49,14 @@ class Orders(msgspec.Struct, frozen=True):
     seed: int
     timeout: float
     reads: str = "auto"
+    kind: str = "blocking"
 
 
 class Writer:
     """One life of one client."""
 
     def __init__(
-        self, orders: Orders, db: SessionDB, journal: Journal, stopped: Callable[[], bool]
+        self, orders: Orders, db: Store, journal: Journal, stopped: Callable[[], bool]
     ) -> None:
         self._orders = orders
         self._db = db
@@ -58,6 +64,8 @@ class Writer:
         self._session = session_of(orders.client, orders.life)
         self._calls = 0
         self._pending: list[Future[int]] = []
+        self._lock = threading.Lock()
+        self._merged: list[int] = []  # calls that were merged and not heard of since
         self._stored = 0  # messages that were answered
         self._offered = 0  # messages that were begun
         self._stopped = stopped
@@ -104,6 +112,10 @@ class Writer:
         if task.deed is Deed.TOKENS:
             call = self._begin(tokens=task.tokens)
             self._finish(call, lambda: self._count(task.tokens))
+        elif task.deed is Deed.MERGED:
+            self._merge(task.tokens)
+        elif task.deed is Deed.BATCH:
+            self._batch(task)
         elif task.deed is Deed.SEVERAL:
             self._several(task)
         elif task.deed is Deed.STREAM:
@@ -113,8 +125,41 @@ class Writer:
             self._append(self._session, task.first, key)
 
     def _count(self, tokens: int) -> list[int]:
-        self._db.update_token_counts(self._session, input_tokens=tokens)
+        self._db.update_token_counts(self._session, input_tokens=tokens, wait=True)
         return []
+
+    def _merge(self, tokens: int) -> None:
+        """A count that is sent later, with others; nobody hears of it before the next flush."""
+        with self._lock:
+            self._merged.append(self._begin(tokens=tokens))
+        try:
+            self._db.update_token_counts(self._session, input_tokens=tokens, wait=False)
+        except SessiondError as error:
+            self._merges_failed(error)
+
+    def _merges_failed(self, error: BaseException) -> None:
+        """An earlier merge's error may be raised by any call: whose it was is not known."""
+        for call in self._take_merged():
+            unsure = _refused(call, 0.0, error)
+            self._journal.note(msgspec.structs.replace(unsure, certain=False))
+
+    def _take_merged(self) -> list[int]:
+        with self._lock:
+            merged, self._merged = self._merged, []
+        return merged
+
+    def _batch(self, task: Task) -> None:
+        """Messages one by one and a count, all or none."""
+        numbers = range(task.first, task.first + task.count)
+        messages = [message_of(self._orders.seed, self._session, number) for number in numbers]
+
+        def fill(batch: Any) -> None:
+            for message in messages:
+                batch.append_message(self._session, **message)
+            batch.update_token_counts(self._session, input_tokens=task.tokens)
+
+        call = self._begin(self._session, task.first, task.count, tokens=task.tokens)
+        self._finish(call, lambda: self._db.batch(fill)[: task.count])
 
     def _append(self, session: str, number: int, key: str | None) -> None:
         message = message_of(self._orders.seed, session, number)
@@ -134,7 +179,12 @@ class Writer:
             message = message_of(self._orders.seed, self._session, number)
             call = self._begin(self._session, number, 1)
             began = time.monotonic()
-            future = self._db.append_message_nowait(self._session, **message)
+            try:
+                future = self._db.append_message_nowait(self._session, **message)
+            except SessiondError as error:
+                self._journal.note(_refused(call, time.monotonic() - began, error))
+                self._merges_failed(error)
+                continue
             future.add_done_callback(self._noting(call, began))
             self._pending.append(future)
             if self._stopped():
@@ -151,6 +201,7 @@ class Writer:
                 self._journal.note(Answered(call, seconds, [future.result()]))
             else:
                 self._journal.note(_refused(call, seconds, error))
+                self._merges_failed(error)
 
         return note
 
@@ -159,6 +210,12 @@ class Writer:
         for future in self._pending:
             future.exception()
         self._pending.clear()
+        try:
+            self._db.flush()
+        except SessiondError as error:
+            self._merges_failed(error)
+        for call in self._take_merged():
+            self._journal.note(Answered(call, 0.0))
 
     # --- calls -----------------------------------------------------------------------------
 
@@ -172,7 +229,7 @@ class Writer:
         key: str | None = None,
     ) -> int:
         self._calls += 1
-        began = Began(self._calls, session or self._session, first, count, tokens, key)
+        began = Began(self._calls, time.time(), session or self._session, first, count, tokens, key)
         if began.session == self._session:
             self._offered += count
         self._journal.note(began)
@@ -184,6 +241,7 @@ class Writer:
             ids = do()
         except SessiondError as error:
             self._journal.note(_refused(call, time.monotonic() - began, error))
+            self._merges_failed(error)
             time.sleep(PAUSE_AFTER_REFUSAL)
         else:
             if session in (None, self._session):
@@ -217,7 +275,8 @@ def work(orders: Orders) -> None:
     signal.signal(signal.SIGTERM, lambda _signal, _frame: told.set())
     journal = Journal(journal_path(Path(orders.folder), orders.client, orders.life))
     options: dict[str, Any] = {"reads": orders.reads}
-    with SessionDB(
+    make: Callable[..., Store] = Looped if orders.kind == "asyncio" else Blocking
+    with make(
         orders.database,
         socket=orders.socket,
         autostart=False,

@@ -15,10 +15,12 @@ import msgspec
 class Began(msgspec.Struct, frozen=True, tag="began", omit_defaults=True):
     """A call was begun: messages ``first`` to ``first + count - 1``, or tokens.
 
-    ``call`` numbers the calls of one life; ``key`` marks a message that has one.
+    ``call`` numbers the calls of one life; ``at`` is Unix seconds; ``key`` marks a message that
+    has one.
     """
 
     call: int
+    at: float
     session: str
     first: int = 0
     count: int = 0

@@ -91,6 +91,7 @@ class Run:
             seed=self._plan.seed,
             timeout=scene.timeout,
             reads="daemon" if number % 2 else "auto",
+            kind="asyncio" if number % 4 in (1, 2) else "blocking",
         )
         return ClientProcess(orders, scene.folder / f"client-{number}.log")
 

@@ -14,7 +14,9 @@ class Deed(StrEnum):
     KEYED = "append_message with a key"
     SEVERAL = "append_messages"
     STREAM = "append_message_nowait"
+    BATCH = "batch"
     TOKENS = "update_token_counts"
+    MERGED = "update_token_counts without waiting"
 
 
 _WEIGHTS: Final[dict[Deed, int]] = {
@@ -22,7 +24,16 @@ _WEIGHTS: Final[dict[Deed, int]] = {
     Deed.KEYED: 2,
     Deed.SEVERAL: 3,
     Deed.STREAM: 3,
-    Deed.TOKENS: 2,
+    Deed.BATCH: 2,
+    Deed.TOKENS: 1,
+    Deed.MERGED: 2,
+}
+_COUNTS: Final[dict[Deed, tuple[int, int]]] = {
+    Deed.SEVERAL: (2, 9),
+    Deed.STREAM: (5, 120),
+    Deed.BATCH: (2, 6),
+    Deed.TOKENS: (0, 0),
+    Deed.MERGED: (0, 0),
 }
 _WORDS: Final = (
     "answer", "branch", "the", "commit", "größe", "naïve", "проверка", "данные", "数据库", "会话",
@@ -34,7 +45,8 @@ _WORDS: Final = (
 class Task:
     """One thing to do. ``first`` and ``count`` are the numbers of its messages.
 
-    ``tokens`` is what a token count adds; ``pause`` is how many seconds to wait afterwards.
+    ``tokens`` is what a token count, or that of a batch, adds; ``pause`` is how many seconds to
+    wait afterwards.
     """
 
     deed: Deed
@@ -61,9 +73,8 @@ def tasks(seed: int, client: int, life: int) -> Iterator[Task]:
     number = 1
     while True:
         deed = chance.choices(deeds, weights)[0]
-        count = {Deed.SEVERAL: chance.randint(2, 9), Deed.STREAM: chance.randint(5, 120)}.get(
-            deed, 0 if deed is Deed.TOKENS else 1
-        )
+        least, most = _COUNTS.get(deed, (1, 1))
+        count = chance.randint(least, most)
         pause = 0.0 if chance.random() < 0.6 else chance.uniform(0, 0.02)
         yield Task(deed, number, count, chance.randint(1, 9), pause)
         number += count
