@@ -232,6 +232,8 @@ def _name(began: Began) -> str:
     """A call, for people."""
     if not began.count:
         return f"{began.session}, {began.tokens} tokens"
+    if began.count == 1:
+        return f"{began.session}, message {began.first}"
     numbers = _numbers(began)
     return f"{began.session}, messages {numbers.start} to {numbers.stop - 1}"
 

@@ -1,0 +1,1 @@
+"""Tests of sessionctl torture's parts."""
