@@ -89,9 +89,12 @@ def test_a_sound_database_passes(database: Path, life: Life) -> None:
     assert verdict.longest_wait == 0.5
 
 
-_AGAIN = "INSERT INTO messages SELECT {}, session_id, role, content, timestamp, tool_calls FROM messages WHERE id = {}"  # noqa: E501
+_AGAIN = (
+    "INSERT INTO messages SELECT {}, session_id, role, content, timestamp, tool_calls"
+    " FROM messages WHERE id = {}"
+)
 _HARM: dict[str, tuple[str, str]] = {
-    "lost": ("DELETE FROM messages WHERE id = 105", "message 5 to 5: answered as [105], stored as"),
+    "lost": ("DELETE FROM messages WHERE id = 105", "message 5: answered as [105], stored as []"),
     "doubled": (_AGAIN.format(200, 105), "message 5 of c0-0 is stored 2 times"),
     "in part": ("DELETE FROM messages WHERE id = 111", "a part is stored, 2 of 3"),
     "another id": (
@@ -184,7 +187,7 @@ def test_many_violations_of_a_kind_are_counted(database: Path, life: Life) -> No
     with closing(sqlite3.connect(database)) as connection, connection:
         connection.execute("DELETE FROM messages WHERE id < 200")
     found = violations(database, life)
-    assert any(each.startswith("… and ") for each in found) is False
+    assert not any(each.startswith("… and ") for each in found)
     life.wrong += [f"wrong {number}" for number in range(25)]
     assert "… and 15 more like the last" in violations(database, life)
 
