@@ -243,7 +243,6 @@ class Link:
             sent=channel.sent,
             floor=channel.floor,
         )
-        self._hello_msgid = 0
         self._put(wire.request(0, hello.METHOD, _encode(hello), None))
 
     def lost(self) -> None:

@@ -49,9 +49,10 @@ def scratch_daemon(folder: Path, options: Sequence[str] = ()) -> Iterator[Target
 def _await(process: "subprocess.Popen[bytes]", target: Target, log: Path) -> None:
     """Return when it answers; DidNotStart when it ends before that, or takes too long."""
     until = time.monotonic() + _STARTING
+    arguments: dict[str, Any] = {**target.arguments, "timeout": _ATTEMPT}
     while True:
         try:
-            with SessionDB(**target.arguments | {"timeout": _ATTEMPT}) as db:
+            with SessionDB(**arguments) as db:
                 db.get_stats()
                 return
         except SessiondError as error:

@@ -66,7 +66,8 @@ class Measured:
 def measure(target: Target, settings: Settings, text: Sequence[str]) -> Measured:
     """Run the workers against a daemon that serves. Its sessions stay until :func:`clear`."""
     looks: list[Look] = []
-    with SessionDB(**target.arguments | {"reads": "daemon"}) as db:
+    arguments: dict[str, Any] = {**target.arguments, "reads": "daemon"}
+    with SessionDB(**arguments) as db:
         fill(db, settings, text)
         outcome = run_together(
             [_task(target, settings, text, worker) for worker in range(settings.processes)],

@@ -275,7 +275,7 @@ def work(orders: Orders) -> None:
     signal.signal(signal.SIGTERM, lambda _signal, _frame: told.set())
     journal = Journal(journal_path(Path(orders.folder), orders.client, orders.life))
     options: dict[str, Any] = {"reads": orders.reads}
-    make: Callable[..., Store] = Looped if orders.kind == "asyncio" else Blocking
+    make: Any = Looped if orders.kind == "asyncio" else Blocking
     with make(
         orders.database,
         socket=orders.socket,
