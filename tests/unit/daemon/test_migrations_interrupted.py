@@ -36,7 +36,7 @@ def opened(path: Path) -> Iterator[Opener]:
 # --- errors and progress -----------------------------------------------------------------------
 
 
-class Broken(Exception):  # noqa: N818
+class Broken(Exception):
     """Raised by a hook."""
 
 
