@@ -24,7 +24,7 @@ _MOST_AT_ONCE: Final = 8
 _SECONDS: Final = 5.0
 _LOOP_SECONDS: Final = 3.0
 # A writer that was not heard of for so long hangs; a commit may wait long for a slow disk.
-SILENT_SECONDS: Final = 60.0
+SILENT_SECONDS: Final = 180.0
 _TEXT: Final = "text/plain; charset=utf-8"
 
 Page = tuple[str, str, bytes]

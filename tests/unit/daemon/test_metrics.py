@@ -68,7 +68,7 @@ def test_a_writer_that_is_silent_is_not_alive(daemon: Daemon, pages: Pages) -> N
     status, _, body = pages.page("/healthz")
     assert (status, body) == (
         "503 Service Unavailable",
-        b"the writer was not heard of for 61 s\n",
+        b"the writer was not heard of for 181 s\n",
     )
 
 
