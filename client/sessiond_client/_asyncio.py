@@ -138,13 +138,13 @@ class AsyncStore(Store):
         if self._failure is not None:
             self._raise_failure()
         shared = self._shared()
-        deadline = clock() + self._timeout
         try:
             request = next(plan)
             while True:
                 if self._merges:
                     self._make_way(request)
                 try:
+                    deadline = clock() + self._timeout
                     result = await shared.ask(request, deadline, self._reads)
                 except BaseException as error:  # noqa: BLE001 (the plan raises it again)
                     request = plan.throw(error)

@@ -84,6 +84,9 @@ class BlockingStore(Store):
         Raises the first error of a token count that nobody waited for.
         """
         self._check_open()
+        self._settle()
+
+    def _settle(self) -> None:
         shared = self._shared()
         self._send_merges()
         shared.pump.settle(clock() + self._timeout)
@@ -94,7 +97,7 @@ class BlockingStore(Store):
         if self._closed:
             return
         try:
-            self.flush()
+            self._settle()
         finally:
             self._leave()
 
@@ -127,14 +130,13 @@ class BlockingStore(Store):
         if self._failure is not None:
             self._raise_failure()
         shared = self._shared()
-        deadline = clock() + self._timeout
         try:
             request = next(plan)
             while True:
                 if self._merging:
                     self._make_way(request)
                 try:
-                    result = shared.ask(request, deadline, self._reads)
+                    result = shared.ask(request, clock() + self._timeout, self._reads)
                 except BaseException as error:  # noqa: BLE001 (the plan raises it again)
                     request = plan.throw(error)
                 else:

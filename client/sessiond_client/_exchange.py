@@ -58,6 +58,8 @@ class Exchange:
         except OSError:
             return  # the leader meets the same error and handles it
         del link.out[:sent]
+        if link.queued:
+            link.refill(clock())
 
     def _wake_if_needed(self) -> None:
         if self._socket is None or self.link.out:
@@ -146,6 +148,8 @@ class Exchange:
         try:
             sent = connected.send(link.out)
             del link.out[:sent]
+            if link.queued:
+                link.refill(clock())
         except BlockingIOError:
             pass
         except OSError:

@@ -25,19 +25,21 @@ from sessiond_client._call import (
     decode_result,
     is_refusal,
 )
+from sessiond_client._hello import hello, read_welcome
+from sessiond_client._outcomes import Outcomes
 from sessiond_client._watch import Watches
 from sessiond_protocol import wire
 from sessiond_protocol.channel import CLIENT_ID_BYTES, ClientChannel, Fate, decides
 from sessiond_protocol.errors import SessiondError
 from sessiond_protocol.requests import Kind
-from sessiond_protocol.requests.server import ServerHello, Welcome
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode_welcome = msgspec.msgpack.Decoder(Welcome).decode
+from sessiond_protocol.requests.server import Welcome
 
 FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 0.5
 TTL_SHARE = 0.9
+
+# Bytes in ``out`` beyond which further calls wait, unnumbered, for the socket to take them.
+MOST_UNSENT = 1024 * 1024
 
 # Until the first hello is answered the daemon's own limit is not known.
 ASSUMED_MAX_REQUEST_BYTES = 16 * 1024 * 1024
@@ -75,6 +77,7 @@ class Link:
         self._written = 0  # bytes that this connection's ``out`` was ever given
         self.finished: list[Signal] = []
         self.watches = Watches(self)
+        self.outcomes = Outcomes()
         self.welcome: Welcome | None = None
         self.resend_at: float | None = None
         self.trouble: SessiondError | None = None
@@ -118,8 +121,15 @@ class Link:
             self._send_queued(now)
 
     def _room(self) -> bool:
+        if len(self.out) >= MOST_UNSENT:
+            return False
         welcome = self.welcome
         return welcome is None or self._channel.span < welcome.limits.max_undecided
+
+    def refill(self, now: float) -> None:
+        """The socket took most of ``out``: add what waits."""
+        if self._queue and len(self.out) < MOST_UNSENT // 2:
+            self._send_queued(now)
 
     def _send(self, call: Call, now: float) -> None:
         if call.kind is Kind.WRITE and call.seq is None:
@@ -166,11 +176,19 @@ class Link:
     def cancel(self, call: Call) -> int | None:
         """The caller went away; the number under which the write may still happen, if any."""
         if call.done:
-            return None
-        call.done = True
+            return self._unheard(call)
         number = call.seq if self._may_be_applied(call) else None
+        call.done, call.error = True, errors.Closed("the caller went away")
         self._let_go(call)
         return number
+
+    def _unheard(self, call: Call) -> int | None:
+        """The number of a write that was answered just before its caller went away."""
+        error = call.error
+        if call.seq is None or (error is not None and not decides(getattr(error, "code", ""))):
+            return None
+        self.outcomes.note(self.client_id, call.seq, applied=error is None)
+        return call.seq
 
     def _may_be_applied(self, call: Call) -> bool:
         """Whether the daemon may have applied a write, or may still do it.
@@ -232,18 +250,7 @@ class Link:
         self._greet()
 
     def _greet(self) -> None:
-        channel = self._channel
-        hello = ServerHello(
-            protocol=wire.PROTOCOL_VERSION,
-            client=self._program,
-            client_id=self.client_id,
-            pid=os.getpid(),
-            database=self._database,
-            acked=channel.acked,
-            sent=channel.sent,
-            floor=channel.floor,
-        )
-        self._put(wire.request(0, hello.METHOD, _encode(hello), None))
+        self._put(hello(self._channel, self.client_id, self._database, self._program))
 
     def lost(self) -> None:
         """The connection is gone. What was sent waits to be sent again."""
@@ -290,6 +297,8 @@ class Link:
             if call.seq is not None:
                 self._channel.answered(call.seq)
                 self._pause = FIRST_PAUSE
+                if call.done:
+                    self.outcomes.note(self.client_id, call.seq, applied=error is None)
         else:
             self._forget(call)
         if call.done:
@@ -340,18 +349,7 @@ class Link:
         return call.seq is not None and not call.refused
 
     def _welcomed(self, message: wire.ResponseFrame, now: float) -> None:
-        if message.error is not None:
-            raise errors.from_wire(message.error)
-        try:
-            welcome = _decode_welcome(message.result)
-        except msgspec.DecodeError as error:
-            raise wire.FrameError(f"hello's answer does not fit: {error}") from error
-        if welcome.protocol != wire.PROTOCOL_VERSION:
-            raise errors.UnknownMethod(
-                f"the daemon speaks protocol {welcome.protocol},"
-                f" this library speaks {wire.PROTOCOL_VERSION}: update the older one"
-            )
-        self.welcome = welcome
+        self.welcome = welcome = read_welcome(message)
         self.trouble = None
         self._unanswered_hellos = 0
         fate = self._channel.welcomed(welcome.generation, welcome.known, welcome.last)

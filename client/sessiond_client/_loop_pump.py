@@ -74,6 +74,8 @@ class LoopPump:
     def cancel(self, call: Call) -> dict[str, Any] | None:
         """The caller went away. For a write that may still be applied, what
         ``request_status`` wants to know of it."""
+        if isinstance(call.error, errors.OutcomeUnknown):
+            return call.error.data
         client_id, seq = self.link.client_id, self.link.cancel(call)
         return None if seq is None else {"client_id": client_id, "seq": seq}
 
@@ -236,6 +238,8 @@ class LoopPump:
         try:
             sent = connected.send(link.out)
             del link.out[:sent]
+            if link.queued:
+                link.refill(clock())
         except (BlockingIOError, InterruptedError):
             pass
         except OSError:

@@ -19,6 +19,7 @@ from sessiond_client._place import Key, Place
 from sessiond_client._shared import note_settings
 from sessiond_protocol.errors import SessiondError
 from sessiond_protocol.requests import Kind, Request
+from sessiond_protocol.requests.server import RequestStatus
 
 T = TypeVar("T")
 
@@ -54,6 +55,10 @@ class LoopShared:
                 await self.pump.settle(deadline)
                 reader = self._direct.reader
                 return await self._in_thread(lambda wanted: reader.read(request, deadline, wanted))
+        if isinstance(request, RequestStatus):
+            known = self.pump.link.outcomes.find(request.client_id, request.seq)
+            if known is not None:
+                return known
         return await self.pump.call(Call(request, deadline))
 
     async def _in_thread(self, function: Callable[[Callable[[], bool]], T]) -> T:

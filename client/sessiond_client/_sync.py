@@ -25,7 +25,8 @@ class SessionDB(BlockingStore):
     ``batch_wait_ms`` and ``enable_batching`` are settings for a daemon that this object starts.
     ``socket``: where the daemon listens, if not at the usual place. ``reads``: ``direct`` reads
     the file itself, ``daemon`` asks the daemon, ``auto`` does what works. ``autostart``: start
-    the daemon when none answers. ``timeout``: seconds a call may take, at most 1800.
+    the daemon when none answers. ``timeout``: seconds a call may take, at most 1800; a prune, an
+    export or a long transcript is several requests, and each of them may take so long.
 
     Making an object starts nothing; its first call does. An answered write is on disk. Objects
     for one database in one process share a connection, which no other process can use;

@@ -9,8 +9,10 @@ import msgpack
 import pytest
 
 from sessiond_client import _errors as errors
+from sessiond_client import _link
 from sessiond_client._call import Call
 from sessiond_client._link import Link, State
+from sessiond_client._outcomes import MOST_KEPT, Outcomes
 from sessiond_protocol import wire
 from sessiond_protocol.errors import SessiondError
 from sessiond_protocol.requests.message import MessageCount
@@ -336,6 +338,57 @@ def test_ending_everything_tells_the_certain_from_the_unknown(talk: Talk) -> Non
     talk.connect(known=True, last=1)
     talk.start()
     assert talk.numbers() == [(3, 3)]
+
+
+def test_what_the_socket_does_not_take_waits_without_a_number(
+    talk: Talk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_link, "MOST_UNSENT", 100)
+    calls = [talk.start() for _ in range(4)]
+    numbered = [call.seq for call in calls]
+    assert numbered[0] == 1
+    assert numbered[-1] is None
+    assert talk.link.cancel(calls[-1]) is None
+    talk.link.refill(talk.now)
+    assert [call.seq for call in calls] == numbered  # the socket took nothing yet
+    while talk.link.queued:
+        talk.sent()
+        talk.link.refill(talk.now)
+    assert [call.seq for call in calls] == [1, 2, 3, None]
+
+
+# --- answers that nobody waits for -------------------------------------------------------------
+
+
+def test_the_answer_of_a_write_whose_caller_left_is_kept(talk: Talk) -> None:
+    stored, failed, late = talk.start(), talk.start(), talk.start(patience=1.0)
+    assert (talk.link.cancel(stored), talk.link.cancel(failed)) == (1, 2)
+    talk.link.give_up(late)
+    me, find = talk.link.client_id, talk.link.outcomes.find
+    assert [find(me, seq) for seq in (1, 2, 3)] == [None, None, None]
+    talk.answer(stored.msgid, None)
+    talk.refuse(failed, "integrity")
+    talk.answer(late.msgid, None)
+    assert [find(me, seq) for seq in (1, 2, 3)] == ["applied", "failed", "applied"]
+    assert find(b"another channel", 1) is None
+
+
+def test_the_answer_of_a_write_whose_caller_left_too_late_is_kept(talk: Talk) -> None:
+    stored, failed, refused = talk.start(), talk.start(), talk.start()
+    talk.answer(stored.msgid, None)
+    talk.refuse(failed, "conflict")
+    talk.refuse(refused, "disk_full", NOT_APPLIED)
+    assert [talk.link.cancel(call) for call in (stored, failed, refused)] == [1, 2, None]
+    me, find = talk.link.client_id, talk.link.outcomes.find
+    assert [find(me, seq) for seq in (1, 2, 3)] == ["applied", "failed", None]
+
+
+def test_only_the_latest_answers_are_kept() -> None:
+    outcomes = Outcomes()
+    for seq in range(MOST_KEPT + 1):
+        outcomes.note(b"me", seq, applied=True)
+    assert outcomes.find(b"me", 0) is None
+    assert outcomes.find(b"me", 1) == outcomes.find(b"me", MOST_KEPT) == "applied"
 
 
 # --- lost connections --------------------------------------------------------------------------
