@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from socket import MSG_PEEK
 
 import msgspec
@@ -11,7 +12,7 @@ from sessiond_client import SessionDB
 from sessiond_protocol import paths, state_file
 from sessiond_protocol.state_file import State
 from tests.support import old_files
-from tests.support.faults import Faults, FaultyDaemon
+from tests.support.faults import CHECKPOINT, Faults, FaultyDaemon
 from tests.support.foreign import Foreign, run
 from tests.support.raw import Raw, message
 
@@ -134,6 +135,25 @@ def test_a_rebuild_of_the_index_goes_on_next_time(faulty: FaultyDaemon, faults: 
     run(f"c = connect(); c.execute({check!r}); c.close()", faulty.database)
 
 
+@pytest.mark.parametrize("faults", [Faults(stop_at=CHECKPOINT, times=3),
+                                    Faults(crash=CHECKPOINT, times=3)],
+                         ids=["stopped", "killed"])  # fmt: skip
+def test_a_checkpoint_that_is_cut_short_loses_nothing(faulty: FaultyDaemon, faults: Faults) -> None:
+    faulty.start_with(faults)
+    with SessionDB(**faulty.arguments, reads="daemon") as db:
+        db.create_session("s", "test")
+        texts = [{"role": "user", "content": f"message {n} {'x' * 900}"} for n in range(3000)]
+        db.append_messages("s", texts)
+        assert faulty.await_end() == (0 if faults.stop_at else -9)
+        faulty.start_with(Faults())
+        assert [each["content"] for each in db.get_messages("s")] == [
+            each["content"] for each in texts
+        ]
+    faulty.stop()
+    assert run("c = connect(); print(*c.execute('PRAGMA integrity_check').fetchone())",
+               faulty.database) == "ok"  # fmt: skip
+
+
 def test_idle_exit_and_a_request_at_that_moment(faulty: FaultyDaemon) -> None:
     """The daemon leaves as soon as nobody is there; a client comes at just that moment.
 
@@ -141,17 +161,29 @@ def test_idle_exit_and_a_request_at_that_moment(faulty: FaultyDaemon) -> None:
     """
     faulty.options = ("--idle-exit", "30ms")
     eager = Faults(look_seconds=0.01)
-    faulty.start_with(eager)
-    for turn in range(6):
-        assert faulty.process is not None
-        reviver = faulty.revive(eager)
+    enough = threading.Event()
+
+    def keep_running() -> None:
+        while not enough.is_set():
+            faulty.launch_with(eager)
+            faulty.await_end()
+
+    runner = threading.Thread(target=keep_running)
+    runner.start()
+    turns = 0
+    while len(faulty.statuses) < 4 and turns < 1000:
         with SessionDB(**faulty.arguments) as db:
             for number in range(3):
                 db.ensure_session("s")
-                db.append_message("s", "user", f"{turn} {number}")
-        reviver.join()
-    assert faulty.statuses == [0] * 6
+                db.append_message("s", "user", f"{turns} {number}")
+            turns += 1
+        enough.wait(0.03)  # about as long as it takes the daemon to find itself alone
+    enough.set()
+    runner.join()
+    assert set(faulty.statuses) == {0}
+    faulty.options = ()
+    faulty.start_with(Faults())
     with SessionDB(**faulty.arguments) as db:
         assert [each["content"] for each in db.get_messages("s")] == [
-            f"{turn} {number}" for turn in range(6) for number in range(3)
+            f"{turn} {number}" for turn in range(turns) for number in range(3)
         ]

@@ -13,7 +13,9 @@ import msgspec
 
 from tests.support.daemon import PATIENCE, Daemon
 
+# Steps that only the files below SQLite see.
 UNSYNCED_COMMIT = "unsynced commit"
+CHECKPOINT = "checkpoint"
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -21,8 +23,8 @@ class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
     """What shall go wrong in one life of a daemon. Nothing, by default.
 
     ``crash``: the step at which it is killed, when it comes there for the ``times``-th time;
-    "unsynced commit" is the moment between a commit's write to the log and its sync, counted
-    from when it serves.
+    "unsynced commit" is the moment between a commit's write to the log and its sync, and
+    "checkpoint" a write to the database itself, both counted from when it serves.
     ``stop_at``: the same for a step at which it gets SIGTERM.
     ``durable``: a folder that always holds what a power cut would leave of the files.
     ``die_after``: so many operations on files after its launch it is killed, inside a write.
@@ -56,7 +58,8 @@ class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
     def needs_disk(self) -> bool:
         """Whether the files must lie on a disk of the test's own making."""
         wishes = (self.durable, self.die_after, self.fail_sync, self.fail_write)
-        return self.crash == UNSYNCED_COMMIT or any(each is not None for each in wishes)
+        below = {UNSYNCED_COMMIT, CHECKPOINT} & {self.crash, self.stop_at}
+        return bool(below) or any(each is not None for each in wishes)
 
 
 SOUND = Faults()

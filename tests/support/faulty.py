@@ -20,7 +20,7 @@ from sessiond.sqlite.handlers import HANDLERS
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests.message import MessageAppend
 from tests.support import power
-from tests.support.faults import UNSYNCED_COMMIT, Faults
+from tests.support.faults import CHECKPOINT, UNSYNCED_COMMIT, Faults
 
 
 class AtStep:
@@ -42,9 +42,14 @@ def build_in(faults: Faults) -> None:
     """Change the daemon that is about to be started."""
     if faults.needs_disk:
         durable = Path(faults.durable) if faults.durable else None
-        die_at_sync = faults.times if faults.crash == UNSYNCED_COMMIT else None
         disk = power.Disk(
-            durable, faults.die_after, faults.fail_sync, faults.fail_write, die_at_sync
+            durable,
+            faults.die_after,
+            faults.fail_sync,
+            faults.fail_write,
+            die_at_sync=faults.times if faults.crash == UNSYNCED_COMMIT else None,
+            at_checkpoint=faults.times if CHECKPOINT in (faults.crash, faults.stop_at) else None,
+            act=power.die if faults.crash else _stop,
         )
         globals()["_vfs"] = power.VFS(disk)  # lives as long as the process
         _when_ready(disk.arm)

@@ -8,6 +8,7 @@ and of everything that was written since any part, sector by sector.
 import os
 import random
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -38,8 +39,8 @@ class Countdown:
 class Disk:
     """What is known of the disk below: shared by all files of one process.
 
-    ``die_after`` counts operations from the beginning; the others count those on the log since
-    :meth:`arm`.
+    ``die_after`` counts operations from the beginning; the others count those on the log, or for
+    ``at_checkpoint`` writes to the database, since :meth:`arm`. Then ``act`` is called.
     """
 
     def __init__(
@@ -49,15 +50,37 @@ class Disk:
         fail_sync: int | None = None,
         fail_write: int | None = None,
         die_at_sync: int | None = None,
+        at_checkpoint: int | None = None,
+        act: Callable[[], object] = die,
     ) -> None:
         self.durable = durable
         self.dies_now = Countdown(die_after)
-        self._armed = Countdown(fail_sync), Countdown(fail_write), Countdown(die_at_sync)
-        self.sync_fails = self.write_fails = self.dies_at_sync = Countdown(None)
+        self._fail_sync, self._fail_write = Countdown(fail_sync), Countdown(fail_write)
+        self._die_at_sync, self._at_checkpoint = Countdown(die_at_sync), Countdown(at_checkpoint)
+        self._act = act
+        self._armed = False
 
     def arm(self) -> None:
         """Begin to count."""
-        self.sync_fails, self.write_fails, self.dies_at_sync = self._armed
+        self._armed = True
+
+    def before_write(self, is_log: bool) -> bool:
+        """Count a write; True if it fails."""
+        if not self._armed:
+            return False
+        if is_log:
+            return self._fail_write()
+        if self._at_checkpoint():
+            self._act()
+        return False
+
+    def before_log_sync(self) -> bool:
+        """Count a sync of the log; True if it fails."""
+        if not self._armed:
+            return False
+        if self._die_at_sync():
+            die()
+        return self._fail_sync()
 
     def synced(self, path: Path) -> None:
         """The file is on the disk as it is now, but for pages that an earlier sync has lost."""
@@ -115,7 +138,7 @@ class File(apsw.VFSFile):
         if self._disk.dies_now():
             super().xWrite(bytes(data[: len(data) // 2]), offset)
             die()
-        if self._is_log and self._disk.write_fails():
+        if self._disk.before_write(self._is_log):
             raise apsw.IOError(f"write to {self._path.name} failed")
         super().xWrite(data, offset)
         self._disk.written(self._path, offset, len(data))
@@ -128,9 +151,9 @@ class File(apsw.VFSFile):
 
     def xSync(self, flags: int) -> None:  # noqa: N802
         """Bring everything to the disk, die before, or fail."""
-        if self._disk.dies_now() or (self._is_log and self._disk.dies_at_sync()):
+        if self._disk.dies_now():
             die()
-        if self._is_log and self._disk.sync_fails():
+        if self._is_log and self._disk.before_log_sync():
             self._disk.sync_failed(self._path)
             raise apsw.IOError(f"sync of {self._path.name} failed")
         super().xSync(flags)
