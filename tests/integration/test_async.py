@@ -326,22 +326,23 @@ def test_a_write_nobody_answers_in_time_has_an_unknown_outcome(
     run: Run[None], own_daemon: Daemon
 ) -> None:
     async def main() -> None:
-        async with AsyncSessionDB(**own_daemon.arguments, timeout=0.2, reads="daemon") as db:
-            name = await opened(db)
+        async with AsyncSessionDB(**own_daemon.arguments) as patient:
+            name = await opened(patient)
             own_daemon.signal(signal.SIGSTOP)
-            write, read = append(db, name, "late"), asyncio.create_task(db.get_session(name))
+            hasty = AsyncSessionDB(**own_daemon.arguments, timeout=0.2, reads="daemon")
+            write, read = append(hasty, name, "late"), asyncio.create_task(hasty.get_session(name))
             with pytest.raises(OutcomeUnknown) as caught:
                 await write
             with pytest.raises(Timeout):
                 await read
+            await hasty.close()
             own_daemon.signal(signal.SIGCONT)
-            async with AsyncSessionDB(**own_daemon.arguments) as patient:
-                for _ in range(5):
-                    await patient.append_message(name, "user", "later")
-                # The daemon may have found its time over, too; both say what really happened.
-                status = await patient.request_status(**caught.value.data)
-                stored = (await contents(patient, name)).count("late")
-                assert (status, stored) in {("applied", 1), ("failed", 0)}
+            for _ in range(5):
+                await patient.append_message(name, "user", "later")
+            # The daemon may have found its time over, too; both say what really happened.
+            status = await patient.request_status(**caught.value.data)
+            stored = (await contents(patient, name)).count("late")
+            assert (status, stored) in {("applied", 1), ("failed", 0)}
 
     run(main())
 
@@ -355,6 +356,7 @@ def test_no_daemon_ends_in_time_and_says_what_to_do(run: Run[None], own_daemon: 
             assert {type(each) for each in results} == {Unavailable}
             assert "sessiond serve" in str(results[0])
             own_daemon.start()
+            db._timeout = PATIENCE
             await opened(db)
 
     run(main())
@@ -377,8 +379,10 @@ def test_a_killed_daemon_loses_and_doubles_nothing(run: Run[None], own_daemon: D
 
 def test_closing_ends_what_others_wait_for(run: Run[None], own_daemon: Daemon) -> None:
     async def main() -> None:
-        db = AsyncSessionDB(**own_daemon.arguments, timeout=0.3, reads="daemon")
-        name = await opened(db)
+        async with AsyncSessionDB(**own_daemon.arguments) as patient:
+            name = await opened(patient)
+        db = AsyncSessionDB(**own_daemon.arguments, timeout=1.0, reads="daemon")
+        await db.session_count()
         own_daemon.signal(signal.SIGSTOP)
         waiting = [append(db, name, "x"), asyncio.create_task(db.message_count(name))]
         await asyncio.sleep(0)

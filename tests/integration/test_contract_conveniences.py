@@ -59,9 +59,9 @@ def test_flush_makes_everything_durable_for_everybody(db: SessionDB, daemon: Dae
 def test_a_failure_nobody_waited_for_is_raised_once_by_the_next_call(
     own_daemon: Daemon, by: str
 ) -> None:
-    for kind in KINDS:
+    for kind in ("sync-auto", "uvloop-direct"):
         name = new_id()
-        with client(kind, {**own_daemon.arguments, "timeout": 0.3}) as db:
+        with client(kind, {**own_daemon.arguments, "timeout": 1.0}) as db:
             db.create_session(name, "cli")
             own_daemon.stop()
             db.update_token_counts(name, 5, wait=False)

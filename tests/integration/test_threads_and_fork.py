@@ -113,7 +113,7 @@ def test_a_thread_may_give_up_sooner_than_the_one_that_reads(own_daemon: Daemon)
         opened(own_daemon) as (patient, name),
         SessionDB(**own_daemon.arguments, timeout=0.2) as hasty,
     ):
-        hasty.ensure_session(name)
+        patient.ensure_session(name)
         own_daemon.signal(signal.SIGSTOP)
         leads = threading.Thread(target=patient.append_message, args=(name, "user", "patient"))
         leads.start()
@@ -289,10 +289,12 @@ def test_threads_survive_a_killed_daemon(own_daemon: Daemon) -> None:
 
 
 def test_no_daemon_fails_every_thread_in_time(own_daemon: Daemon) -> None:
-    with opened(own_daemon, timeout=0.2) as (db, name):
+    with opened(own_daemon) as (_, name):
         own_daemon.stop()
+        db = SessionDB(**own_daemon.arguments, timeout=0.2)
         errors = together(*[lambda: db.append_message(name, "user", "x")] * 8)
         assert {type(each) for each in errors} == {Unavailable}
+        db.close()
         own_daemon.start()
 
 
