@@ -156,15 +156,22 @@ class Run:
         await asyncio.sleep(max(0.0, self._began + at - time.monotonic()))
 
     async def _line(self, faults: Sequence[Fault]) -> None:
-        """One fault after the other; a slow machine may be late, but does not run over."""
+        """One fault after the other, with the pauses of the plan between them.
+
+        Where things take longer than planned, because the machine is slow, the rest moves back
+        and what does not fit any more is left out: without the pauses nobody would be served.
+        """
+        planned = ended = 0.0
         for fault in faults:
-            await self._sleep_until(fault.at)
+            await self._sleep_until(ended + fault.at - planned)
             if time.monotonic() - self._began > self._plan.seconds:
                 return
             self._told(fault)
             if fault.kind is not Kind.CUT:
                 self._course.faults[fault.kind] += 1
             await self._inject(fault)
+            planned = fault.at + fault.seconds
+            ended = time.monotonic() - self._began
 
     async def _inject(self, fault: Fault) -> None:
         if fault.kind in (Kind.KILL_DAEMON, Kind.RESTART_DAEMON):
