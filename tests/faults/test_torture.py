@@ -5,6 +5,8 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +39,26 @@ def test_a_sound_build_stands_it() -> None:
     assert result["daemon_starts"] >= 2
 
 
-def test_a_build_that_answers_before_it_commits_is_caught(tmp_path: Path) -> None:
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A folder whose sockets' paths are not too long, wherever pytest has its own."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def test_a_database_too_deep_for_sockets_is_refused(tmp_path: Path) -> None:
+    database = tmp_path / ("deep" * 20) / "scratch.db"
+    done = subprocess.run(
+        [sys.executable, "-m", "sessiond_client.cli", "torture", "--database", str(database)],
+        capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert "lies too deep" in done.stderr
+    assert done.returncode == os.EX_CANTCREAT
+
+
+def test_a_build_that_answers_before_it_commits_is_caught(short_path: Path) -> None:
     broken = shlex.join(faults.command(faults.Faults(answer_early=True)))
-    database = tmp_path / "scratch.db"
+    database = short_path / "scratch.db"
     status, result = torture(
         "--seconds", "4", "--clients", "3", "--seed", "1", "--sessiond", broken,
         "--database", str(database),
@@ -48,7 +67,7 @@ def test_a_build_that_answers_before_it_commits_is_caught(tmp_path: Path) -> Non
     lost = [each for each in result["violations"] if ", stored as []" in each]
     assert lost, result["violations"]
     kept = Path(result["kept"])
-    assert kept.parent == tmp_path
+    assert kept.parent == short_path
     assert (kept / "scratch.db").exists()
     assert list(kept.glob("client-*.jsonl"))
 

@@ -12,6 +12,7 @@ from typing import Final
 
 PATIENCE: Final = 20.0
 _HERE: Final = Path(__file__).parent
+_ROOT: Final = Path(__file__).resolve().parents[3]
 _SYSTEMD: Final = "/lib/systemd/systemd"
 _TOOLS: Final = ("unshare", "nsenter", "setpriv", "mount", "umount", "systemctl", "journalctl")
 _SYS_ADMIN: Final = 21  # from capabilities(7)
@@ -30,6 +31,8 @@ def why_not() -> str | None:
         return "booting systemd needs CAP_SYS_ADMIN"
     if not os.path.exists(_SYSTEMD):
         return f"there is no {_SYSTEMD}"
+    if str(_ROOT).startswith("/tmp/"):
+        return "this checkout lies in /tmp, which the units hide; clone it somewhere else"
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if missing:
         return f"{', '.join(missing)} are not installed"

@@ -16,6 +16,7 @@ import click
 from sessiond_client.cli import output, units
 from sessiond_client.cli.exits import Refused
 from sessiond_client.cli.options import Asked, json_option, pass_asked
+from sessiond_protocol.paths import MAX_SOCKET_PATH
 
 if TYPE_CHECKING:
     from sessiond_client.torture.plan import Fault, Plan
@@ -76,11 +77,12 @@ def command(
         return
     with ExitStack() as stack:
         scene, folder = _prepare(database or asked.database, program)
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.callback(shutil.rmtree, folder)
         result = _carry_out(plan, scene, quiet=as_json)
         if result.violations:
             stack.pop_all()
             _keep(scene)
+        scene.disk.leave()
     kept = str(scene.folder) if result.violations else None
     if as_json:
         output.print_json(_as_json(plan, result, kept))
@@ -103,6 +105,13 @@ def _prepare(database: str | None, program: str | None) -> "tuple[Scene, Path]":
         path = place / "state.db"
         return Scene(path, folder, private_disk(place) or Limited(path), words), folder
     path = Path(os.path.abspath(database))
+    longest = path.parent / f"{path.name}.torture-12345678" / "client-999.sock"
+    if len(os.fsencode(longest)) > MAX_SOCKET_PATH:
+        raise Refused(
+            f"{path} lies too deep: sockets are made beside it, and their paths must not exceed"
+            f" {MAX_SOCKET_PATH} bytes; name a shorter path",
+            os.EX_CANTCREAT,
+        )
     for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", ".sessiond"))):
         if os.path.lexists(each):
             raise Refused(f"{each} exists; name a database that is not there yet", os.EX_CANTCREAT)
