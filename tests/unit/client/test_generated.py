@@ -62,22 +62,3 @@ def test_the_asyncio_class_has_nothing_of_its_own() -> None:
     assert set(vars(AsyncSessionDB)) == set(vars(SessionDB))
     assert issubclass(AsyncSessionDB, Store)
     assert issubclass(SessionDB, Store)
-
-
-def test_a_blocking_program_imports_no_asyncio() -> None:
-    code = (
-        "import sys, sessiond_client\n"
-        "sessiond_client.SessionDB('/nonexistent/state.db', autostart=False).close()\n"
-        "assert 'asyncio' not in sys.modules\n"
-        "assert sessiond_client.AsyncSessionDB.__name__ == 'AsyncSessionDB'\n"
-        "assert 'asyncio' in sys.modules\n"
-        "assert 'uvloop' not in sys.modules and 'apsw' not in sys.modules\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_public_names() -> None:
-    for name in sessiond_client.__all__:
-        assert getattr(sessiond_client, name) is not None
-    with pytest.raises(AttributeError, match="nothing"):
-        _ = sessiond_client.nothing
