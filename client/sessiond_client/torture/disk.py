@@ -14,6 +14,8 @@ _MS_REMOUNT: Final = 0x20
 _MS_REC: Final = 0x4000
 _MS_PRIVATE: Final = 0x4_0000
 
+_MNT_DETACH: Final = 2
+
 _ROOM: Final = 4 << 30  # memory is only taken for what is stored
 _LEFT: Final = 16_384  # bytes that are left on a disk that counts as full
 
@@ -27,6 +29,10 @@ class Disk(Protocol):
 
     def relieve(self, daemon: int) -> None:
         """Give the room back."""
+        ...
+
+    def leave(self) -> None:
+        """Done: nobody uses it any more."""
         ...
 
 
@@ -45,6 +51,10 @@ class Mounted:
     def relieve(self, daemon: int) -> None:
         """Make it large again."""
         _mount(self._path, _MS_REMOUNT, f"size={_ROOM}")
+
+    def leave(self) -> None:
+        """Let go of it and of all it holds, so that its folder can be removed."""
+        _check(_libc().umount2(os.fsencode(self._path), _MNT_DETACH))
 
 
 class Limited:
@@ -69,6 +79,9 @@ class Limited:
         with contextlib.suppress(OSError):
             _, hard = resource.prlimit(daemon, resource.RLIMIT_FSIZE)
             resource.prlimit(daemon, resource.RLIMIT_FSIZE, (hard, hard))
+
+    def leave(self) -> None:
+        """Nothing was taken that would have to be given back."""
 
 
 def private_disk(path: Path) -> Mounted | None:

@@ -76,8 +76,7 @@ class DaemonProcess:
 
     def signal(self, number: int) -> None:
         """Send a signal, if it still lives."""
-        assert self._process is not None
-        if self._process.returncode is None:
+        if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
 

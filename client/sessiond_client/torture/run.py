@@ -97,6 +97,15 @@ class Run:
 
     async def carry_out(self) -> Course:
         """Everything from the first start to the last client's end; the daemon still serves."""
+        try:
+            return await self._carry_out()
+        except BaseException:  # interrupted, for one
+            for client in self._clients:
+                client.signal(signal.SIGKILL)
+            self._daemon.signal(signal.SIGKILL)
+            raise
+
+    async def _carry_out(self) -> Course:
         await self._daemon.start()
         if not await self._daemon.ready(READY_SECONDS):
             self._wrong(f"the daemon did not start, see {self._daemon.log}")

@@ -78,11 +78,12 @@ def command(
     with ExitStack() as stack:
         scene, folder = _prepare(database or asked.database, program)
         stack.callback(shutil.rmtree, folder)
+        stack.callback(scene.disk.leave)
         result = _carry_out(plan, scene, quiet=as_json)
         if result.violations:
             stack.pop_all()
             _keep(scene)
-        scene.disk.leave()
+            scene.disk.leave()
     kept = str(scene.folder) if result.violations else None
     if as_json:
         output.print_json(_as_json(plan, result, kept))
@@ -105,6 +106,9 @@ def _prepare(database: str | None, program: str | None) -> "tuple[Scene, Path]":
         path = place / "state.db"
         return Scene(path, folder, private_disk(place) or Limited(path), words), folder
     path = Path(os.path.abspath(database))
+    for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", ".sessiond"))):
+        if os.path.lexists(each):
+            raise Refused(f"{each} exists; name a database that is not there yet", os.EX_CANTCREAT)
     longest = path.parent / f"{path.name}.torture-12345678" / "client-999.sock"
     if len(os.fsencode(longest)) > MAX_SOCKET_PATH:
         raise Refused(
@@ -112,9 +116,6 @@ def _prepare(database: str | None, program: str | None) -> "tuple[Scene, Path]":
             f" {MAX_SOCKET_PATH} bytes; name a shorter path",
             os.EX_CANTCREAT,
         )
-    for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", ".sessiond"))):
-        if os.path.lexists(each):
-            raise Refused(f"{each} exists; name a database that is not there yet", os.EX_CANTCREAT)
     try:
         folder = Path(tempfile.mkdtemp(prefix=f"{path.name}.torture-", dir=path.parent))
     except OSError as error:
