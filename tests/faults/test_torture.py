@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -70,6 +71,20 @@ def test_a_build_that_answers_before_it_commits_is_caught(short_path: Path) -> N
     assert kept.parent == short_path
     assert (kept / "scratch.db").exists()
     assert list(kept.glob("client-*.jsonl"))
+
+
+def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
+    database = tmp_path / "scratch.db"
+    command = [*COMMAND, "--seconds", "60", "--clients", "2", "--database", str(database)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    while not list(tmp_path.glob("*/client-1-0.jsonl")):
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert "interrupted" in process.communicate(timeout=10)[1]
+    assert process.returncode == 130
+    assert list(tmp_path.iterdir()) == []
+    running = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False)
+    assert running.stdout == b""
 
 
 @pytest.mark.parametrize("name", ["scratch.db", "scratch.db-wal"])
