@@ -23,6 +23,7 @@ log = logging.getLogger("sessiond.feed")
 
 PAGE: Final = 200
 POLL_SECONDS: Final = 0.25  # how soon a commit of another program is noticed
+_REMOVALS: Final = frozenset({"session_deleted", "messages_replaced", "messages_cleared"})
 RETRY_SECONDS: Final = 0.05  # how soon a watcher whose socket was full is tried again
 
 
@@ -71,6 +72,7 @@ class Feed:
         self._events: list[Event] = []
         self._foreign = False
         self._own = False  # a batch was committed since the last turn
+        self._rows: tuple[int, int] | None = None  # an id, and how many rows there were up to it
         self._last_id = 0
         self._dirty = False
         self._lagging = False  # a watcher's socket is full: look again soon
@@ -176,13 +178,24 @@ class Feed:
             self._dirty = False
             subscriptions = list(self._subscriptions.values())
         if not subscriptions or self._stopped:
+            self._rows = None
             return
         before = self._last_id
         self._last_id = max(before, reader.last_id())
         if (reader.changed() and not own and self._last_id == before) or foreign:
-            _tell_of_foreign_commit(reader, subscriptions)
+            _tell_of_foreign_commit(reader, subscriptions, self._has_older_rows(reader))
+            self._rows = None
+        if self._rows is None or any(event.kind in _REMOVALS for event in events):
+            self._rows = (self._last_id, reader.count(self._last_id))
         for subscription in subscriptions:
             self._feed(reader, subscription, events)
+
+    def _has_older_rows(self, reader: "_FeedReader") -> bool:
+        """Whether rows were added at ids that had gone by: no range read would meet them."""
+        if self._rows is None:
+            return False
+        highest, count = self._rows
+        return reader.count(highest) > count
 
     def _feed(self, reader: "_FeedReader", subscription: Subscription, events: list[Event]) -> None:
         """Send what is new to one subscription, as far as its connection takes it."""
@@ -211,13 +224,15 @@ class Feed:
                 return
 
 
-def _tell_of_foreign_commit(reader: "_FeedReader", subscriptions: list[Subscription]) -> None:
+def _tell_of_foreign_commit(
+    reader: "_FeedReader", subscriptions: list[Subscription], older_rows: bool
+) -> None:
     """Another program committed: ids may have been taken back, sessions may have changed."""
     highest = max(reader.last_id(), reader.sequence())
     for subscription in subscriptions:
-        if highest < subscription.cursor:
+        if older_rows or highest < subscription.cursor:
             subscription.first.append(Event("feed_reset"))
-            subscription.cursor = highest
+            subscription.cursor = min(highest, subscription.cursor)
         else:
             subscription.first.append(Event("sessions_changed"))
 
@@ -244,6 +259,10 @@ class _FeedReader:
     def last_id(self) -> int:
         """The highest message id."""
         return int(self._value("SELECT coalesce(max(id), 0) FROM messages"))
+
+    def count(self, up_to: int) -> int:
+        """How many messages have ids up to this one."""
+        return int(self._value(f"SELECT count(*) FROM messages WHERE id <= {int(up_to)}"))
 
     def sequence(self) -> int:
         """The highest message id that was ever given."""

@@ -184,6 +184,32 @@ def test_other_programs_messages_are_seen(daemon: Daemon) -> None:
         assert sqlite3.sqlite_version_info >= (3, 37)
 
 
+def test_rows_that_another_program_puts_below_the_cursor_reset_the_feed(daemon: Daemon) -> None:
+    script = (
+        "import sqlite3, sys\n"
+        "with sqlite3.connect(sys.argv[1], timeout=10) as c:\n"
+        '    c.execute("INSERT INTO messages (id, session_id, role, content, timestamp)"\n'
+        "              \" VALUES (?, 'low', 'user', 'late', 1)\", (int(sys.argv[2]),))\n"
+        "c.close()\n"
+    )
+    with SessionDB(**daemon.arguments) as db:
+        for name in ("gone", "low"):
+            db.create_session(name, "test")
+        free = db.append_message("gone", "user", "x")
+        db.append_message("low", "user", "y")
+        with db.watch("low") as feed:
+            db.delete_session("gone")
+            db.append_message("low", "user", "z")
+            take(feed, lambda found: messages(found) == ["z"])
+            subprocess.run(
+                [sys.executable, "-c", script, str(daemon.database), str(free)],
+                check=True,
+                timeout=PATIENCE,
+            )
+            found = take(feed, lambda found: found[-1].kind == "feed_reset")
+    assert messages(found) == []
+
+
 def test_closing_wakes_whoever_waits(daemon: Daemon) -> None:
     with SessionDB(**daemon.arguments) as db:
         feed = db.watch()
