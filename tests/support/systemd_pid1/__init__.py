@@ -31,8 +31,8 @@ def why_not() -> str | None:
         return "booting systemd needs CAP_SYS_ADMIN"
     if not os.path.exists(_SYSTEMD):
         return f"there is no {_SYSTEMD}"
-    if str(_ROOT).startswith("/tmp/"):
-        return "this checkout lies in /tmp, which the units hide; clone it somewhere else"
+    if str(_ROOT).startswith(("/tmp/", "/var/tmp/")):
+        return "this checkout lies in a temporary folder, which the units hide; clone it elsewhere"
     missing = [tool for tool in _TOOLS if shutil.which(tool) is None]
     if missing:
         return f"{', '.join(missing)} are not installed"
