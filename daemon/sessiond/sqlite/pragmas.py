@@ -50,7 +50,8 @@ def never_wait(connection: apsw.Connection) -> None:
 def keep_log_file(connection: apsw.Connection) -> None:
     """The log file stays on close, emptied, so that read-only openers find it.
 
-    Without the size limit of zero an old log would stay at full length beside the database.
+    Without a size limit an old log would stay at full length beside the database. Whoever
+    decides about checkpoints may raise it.
     """
     on = ctypes.c_int(1)
     connection.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(on))

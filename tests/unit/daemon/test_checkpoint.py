@@ -85,6 +85,27 @@ def test_a_log_that_is_moved_begins_again(file: Opened) -> None:
     assert file.store.health()["log"]["pages"] < 50
 
 
+def test_a_log_that_begins_again_overwrites_its_old_file(tmp_path: Path) -> None:
+    """A file that keeps its length is synced in half the time of one that grows."""
+    with opened(tmp_path / "state.db", limits=CheckpointLimits(soft=4_000_000)) as file:
+        file.append("a", "one")
+        _append(file, 700)
+        long = _log_size(file)
+        file.store.care(idle=True)
+        file.append("a", "two")
+        assert file.store.health()["log"]["pages"] < 50
+        assert _log_size(file) == long
+
+
+def test_a_log_that_begins_again_is_cut_to_its_limit(file: Opened) -> None:
+    with _reading(file.path):
+        _append(file, 500)
+    assert _log_size(file) > SMALL_LIMITS.soft
+    file.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    file.append("a", "two")
+    assert 0 < _log_size(file) <= SMALL_LIMITS.soft
+
+
 def test_a_reader_in_the_way_is_not_waited_for(tmp_path: Path) -> None:
     with opened(tmp_path / "state.db") as file, _reading(file.path):
         file.append("a", "one")
