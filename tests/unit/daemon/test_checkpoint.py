@@ -87,7 +87,7 @@ def test_a_log_that_is_moved_begins_again(file: Opened) -> None:
 
 def test_a_log_that_begins_again_overwrites_its_old_file(tmp_path: Path) -> None:
     """A file that keeps its length is synced in half the time of one that grows."""
-    with opened(tmp_path / "state.db", limits=CheckpointLimits(soft=4_000_000)) as file:
+    with opened(tmp_path / "state.db") as file:
         file.append("a", "one")
         _append(file, 700)
         long = _log_size(file)
