@@ -7,8 +7,9 @@ import pytest
 from sessiond_client import SessionDB
 from tests.support.clients import KINDS, client
 from tests.support.daemon import Daemon, daemon, own_daemon, pytest_runtest_makereport
+from tests.support.loops import run
 
-__all__ = ["daemon", "own_daemon", "pytest_runtest_makereport"]
+__all__ = ["daemon", "own_daemon", "pytest_runtest_makereport", "run"]
 
 
 @pytest.fixture(params=KINDS)

@@ -133,7 +133,7 @@ def test_search_filters(db: SessionDB) -> None:
     assert hits(role_filter=[]) == everything
     assert len(hits(limit=3)) == 3
     assert len(hits(limit=3, offset=3)) == 1
-    with pytest.raises(TypeError, match="source_filter"):
+    with pytest.raises(ValueError, match="source_filter"):
         db.search_messages(word, source_filter=one)
 
 

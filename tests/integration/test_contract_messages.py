@@ -291,6 +291,12 @@ def test_append_messages_stores_all_or_none(db: SessionDB) -> None:
     assert db.message_count(name) == 0
 
 
+@pytest.mark.parametrize("bad", ["text", None, ["role", "user"]])
+def test_a_message_that_is_no_mapping_is_refused_by_its_place(db: SessionDB, bad: Any) -> None:
+    with pytest.raises(ValueError, match=r"messages\[1\] must be a mapping"):
+        db.append_messages(opened(db), [{"role": "user"}, bad])
+
+
 def test_replace_recounts_and_returns_how_many(db: SessionDB) -> None:
     name = opened(db)
     db.append_message(name, "user", "old", tool_calls=CALLS)

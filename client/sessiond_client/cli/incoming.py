@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from sessiond_client import _requests as plans
+from sessiond_client._arguments import MESSAGE_FIELDS
 from sessiond_client.gateway.entry import SessionEntry, unix_seconds
 from sessiond_protocol.content import check_real, clean_text
 from sessiond_protocol.requests import Request
@@ -132,7 +133,7 @@ def _stored(messages: Sequence[Any]) -> Iterator[Message]:
     for index, fields in enumerate(messages):
         if not isinstance(fields, dict):
             raise ValueError(f"messages[{index}] is {type(fields).__name__}, not an object")
-        known = {name: fields[name] for name in plans._MESSAGE_FIELDS & fields.keys()}
+        known = {name: fields[name] for name in MESSAGE_FIELDS & fields.keys()}
         try:
             known["timestamp"] = last = _moment(fields.get("timestamp"), last)
             yield plans.stored_message(known)
