@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,17 +74,17 @@ def test_a_build_that_answers_before_it_commits_is_caught(short_path: Path) -> N
     assert list(kept.glob("client-*.jsonl"))
 
 
-def test_an_interrupt_leaves_nothing_behind(tmp_path: Path) -> None:
-    database = tmp_path / "scratch.db"
+def test_an_interrupt_leaves_nothing_behind(short_path: Path) -> None:
+    database = short_path / "scratch.db"
     command = [*COMMAND, "--seconds", "60", "--clients", "2", "--database", str(database)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob("*/client-1-0.jsonl")):
-        assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    assert "interrupted" in process.communicate(timeout=10)[1]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not list(short_path.glob("*/client-1-0.jsonl")):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        assert "interrupted" in process.communicate(timeout=10)[1]
     assert process.returncode == 130
-    assert list(tmp_path.iterdir()) == []
-    running = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False)
+    assert list(short_path.iterdir()) == []
+    running = subprocess.run(["pgrep", "-f", str(short_path)], capture_output=True, check=False)
     assert running.stdout == b""
 
 
