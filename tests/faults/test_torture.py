@@ -66,8 +66,9 @@ def test_a_build_that_answers_before_it_commits_is_caught(short_path: Path) -> N
         "--database", str(database),
     )  # fmt: skip
     assert status == 1
-    lost = [each for each in result["violations"] if ", stored as []" in each]
-    assert lost, result["violations"]
+    # A read that came before the commit, or a kill between answer and commit: either gives it away.
+    signs = ("a read saw ", ", stored as []")
+    assert any(sign in each for each in result["violations"] for sign in signs)
     kept = Path(result["kept"])
     assert kept.parent == short_path
     assert (kept / "scratch.db").exists()
