@@ -53,6 +53,7 @@ QUERIES: dict[type[Request[Any]], Query] = {
     session.SessionCount: lambda c, f, r: sessions.count(c, f, r.source),
     session.SessionPrunable: lambda c, f, r: sessions.prunable(c, f, r.before, r.source),
     message.MessagePage: _message_page,
+    message.MessageLatest: lambda c, f, r: messages.tail(c, f, r.session_id, r.limit, r.before_id),
     message.MessageCount: lambda c, f, r: messages.count(c, f, r.session_id),
     message.SearchMessages: _search,
     route.RouteGet: lambda c, f, r: routes.get(c, f, r.session_key),

@@ -14,7 +14,7 @@ from typing import Any, Final
 from sessiond_protocol.content import check_integer
 from sessiond_protocol.queries.connection import ReadConnection
 from sessiond_protocol.queries.facts import Facts
-from sessiond_protocol.queries.statement import dicts, page_bounds, value
+from sessiond_protocol.queries.statement import Condition, dicts, page_bounds, value, where
 from sessiond_protocol.schema import MESSAGE_COLUMN_NAMES
 
 RAW_NAMES: Final = (*MESSAGE_COLUMN_NAMES, "content_value", "content_hash")
@@ -95,18 +95,22 @@ def _page(
 def tail(
     connection: ReadConnection,
     facts: Facts,
-    session_id: str,
+    session_id: str | None,
     limit: int,
     before_id: int | None = None,
 ) -> list[Row]:
-    """The last ``limit`` messages of a session (of those below ``before_id``), oldest first."""
-    conditions = "m.session_id = ?"
-    parameters: list[Any] = [session_id]
+    """The last ``limit`` messages of a session, or of all with ``None``, oldest first.
+
+    With ``before_id``: of those with lower ids.
+    """
+    conditions: list[Condition] = []
+    if session_id is not None:
+        conditions.append(("m.session_id = ?", [session_id]))
     if before_id is not None:
-        conditions += " AND m.id < ?"
-        parameters.append(check_integer(before_id, "before_id"))
-    select = _select(in_order(facts), content=facts.content)
-    sql = f"{select} WHERE {conditions} ORDER BY m.id DESC LIMIT ? OFFSET ?"
+        conditions.append(("m.id < ?", [check_integer(before_id, "before_id")]))
+    clause, parameters = where(conditions)
+    source = "messages AS m" if session_id is None else in_order(facts)
+    sql = f"{_select(source, content=facts.content)}{clause} ORDER BY m.id DESC LIMIT ? OFFSET ?"
     rows = connection.execute(sql, (*parameters, *page_bounds(limit))).fetchall()
     return dicts(reversed(rows), RAW_NAMES)
 

@@ -110,6 +110,18 @@ class MessagePage(Request[Page], frozen=True):
     active_only: bool = False
 
 
+class MessageLatest(Request[list[Row]], frozen=True):
+    """The last messages of a session, or of all sessions together, oldest first.
+
+    ``before_id``: of those with lower ids.
+    """
+
+    METHOD: ClassVar[str] = "message.latest"
+    session_id: str | None = None
+    limit: Count = 20
+    before_id: Count | None = None
+
+
 class MessageCount(Request[int], frozen=True):
     """How many messages a session has, or all sessions together."""
 

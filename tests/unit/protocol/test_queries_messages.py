@@ -100,6 +100,12 @@ def test_the_tail_is_in_order(connection: sqlite3.Connection, facts: Facts) -> N
     assert ids(messages.tail(connection, facts, "s", 2, before_id=7)) == [3, 5]
 
 
+def test_the_tail_of_all_sessions(connection: sqlite3.Connection, facts: Facts) -> None:
+    assert ids(messages.tail(connection, facts, None, 3)) == [8, 9, 10]
+    assert ids(messages.tail(connection, facts, None, 2, before_id=8)) == [6, 7]
+    assert messages.tail(connection, facts, None, 0) == []
+
+
 def test_committed_messages_of_all_sessions(connection: sqlite3.Connection, facts: Facts) -> None:
     assert ids(messages.committed(connection, facts, 8)) == [9, 10]
     assert ids(messages.committed(connection, facts, 3, up_to=6)) == [4, 5, 6]

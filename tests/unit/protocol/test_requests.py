@@ -23,6 +23,7 @@ METHODS = {
     "message.append_many": Kind.WRITE,
     "message.clear": Kind.WRITE,
     "message.count": Kind.READ,
+    "message.latest": Kind.READ,
     "message.page": Kind.READ,
     "message.replace": Kind.WRITE,
     "request.status": Kind.WRITER,
