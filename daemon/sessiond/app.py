@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 import logging
 import os
-import resource
 import signal
 import time
 from collections.abc import Callable
@@ -26,16 +25,23 @@ from sessiond.settings import BadSetting, Settings, specs
 from sessiond.slow_log import SlowLog
 from sessiond.sqlite.keeper import Keeper
 from sessiond.sqlite.refusal import OpenRefused
-from sessiond.stats import ReadStats, WriterStats, resident_bytes
+from sessiond.sqlite.retention import Rule
+from sessiond.stats import ReadStats, WriterStats, process_figures
 from sessiond.status_line import status_line
 from sessiond.version import VERSION
 from sessiond.work import Fate
 from sessiond.writer import Writer
+from sessiond_protocol.requests.feed import Event
 
 log = logging.getLogger("sessiond")
 
 EX_IOERR: Final = 74
 LOOK_SECONDS: Final = 1.0
+
+
+def retention_of(settings: Settings) -> Rule:
+    """Which old sessions are deleted."""
+    return Rule(settings.retention_days, settings.retention_sources)
 
 
 class StoppedEarly(Exception):
@@ -160,6 +166,8 @@ class Daemon:
 
         settings = self._settings
         self._keeper.connected = server.connected
+        self._keeper.retention = retention_of(settings)
+        self._keeper.deleted = self._deleted
         store = await asyncio.to_thread(
             self._keeper.open, migrating, progress, self._heartbeat.beat
         )
@@ -277,6 +285,7 @@ class Daemon:
         self._settings = dataclasses.replace(self._settings, **now)
         logging.getLogger().setLevel(self._settings.log_level.upper())
         self._slow.threshold = self._settings.slow_request
+        self._keeper.retention = retention_of(self._settings)
         later = ", ".join(sorted(changes.keys() - now.keys()))
         log.info(
             "settings read again; changed: %s%s",
@@ -292,6 +301,11 @@ class Daemon:
         assert self._feed is not None
         self._heartbeat.beat()
         self._feed.committed(applied.last_message_id, applied.events, foreign=noticed)
+
+    def _deleted(self, events: list[Event]) -> None:
+        """What retention deleted; on the writer's thread."""
+        assert self._feed is not None
+        self._feed.committed(0, events, foreign=False)
 
     def _signalled(self) -> None:
         if self._stop.is_set():
@@ -353,8 +367,6 @@ class Daemon:
         """Everything that ``server.stats`` answers."""
         writer = self._writer_stats
         done = writer.requests
-        usage = resource.getrusage(resource.RUSAGE_SELF)
-        health = self._keeper.health()
         return {
             "version": VERSION,
             "pid": os.getpid(),
@@ -377,8 +389,6 @@ class Daemon:
             "writer": writer.snapshot(),
             "reads": self._read_stats.snapshot(),
             "reads_waiting": self._pool.waiting if self._pool is not None else 0,
-            "cpu_seconds": usage.ru_utime + usage.ru_stime,
-            "resident_bytes": resident_bytes(),
-            "max_resident_bytes": usage.ru_maxrss * 1024,
-            **health,
+            **process_figures(),
+            **self._keeper.health(),
         }

@@ -50,6 +50,8 @@ def _options(command: F) -> F:
             command = click.option(flag, name, type=kind, help=shown)(command)
         elif spec.kind == "list":
             command = click.option(flag, name, multiple=True, metavar="ID", help=shown)(command)
+        elif spec.kind == "texts":
+            command = click.option(flag, name, multiple=True, metavar="TEXT", help=shown)(command)
         else:
             metavar = spec.kind.upper()
             command = click.option(flag, name, metavar=metavar, help=shown)(command)

@@ -18,10 +18,11 @@ _BYTES: Final[dict[str, float]] = {
 _SECONDS: Final[dict[str, float]] = {
     "": 1, "s": 1, "us": 1e-6, "ms": 1e-3, "min": 60, "h": 3600, "d": 86_400,
 }  # fmt: skip
-_UNITS: Final = {"bytes": _BYTES, "seconds": _SECONDS}
+_UNITS: Final = {"bytes": _BYTES, "seconds": _SECONDS, "number": {"": 1.0}}
 _EXAMPLES: Final = {
     "bytes": "a number of bytes such as 65536, 64KiB, 16MiB, 1GiB",
     "seconds": "a number of seconds such as 0.5, 250ms, 10s, 5min, 1h",
+    "number": "a number such as 0.5 or 90",
 }
 
 # The last id is no user: it is -1, which asks the kernel to change nothing.
@@ -36,8 +37,9 @@ class BadSetting(ValueError):
 class Spec:
     """What is known of a setting besides its default.
 
-    ``kind`` is ``text``, ``path``, ``int``, ``bytes``, ``seconds``, ``choice``, ``flag``,
-    ``list`` (of ids) or ``address``. ``reload``: SIGHUP may change it while the daemon runs.
+    ``kind`` is ``text``, ``path``, ``int``, ``number``, ``bytes``, ``seconds``, ``choice``,
+    ``flag``, ``list`` (of ids), ``texts`` (a list of them) or ``address``. ``reload``: SIGHUP
+    may change it while the daemon runs.
     """
 
     help: str
@@ -66,12 +68,14 @@ def parse(spec: Spec, value: Any, where: str) -> Any:
     Raises :class:`BadSetting`.
     """
     match spec.kind:
-        case "bytes" | "seconds":
+        case "bytes" | "seconds" | "number":
             return _bounded(spec, _measure(spec.kind, value, where), value, where)
         case "int":
             return _bounded(spec, _integer(value, where), value, where)
         case "list":
             return _ids(value, where)
+        case "texts":
+            return _texts(value, where)
         case "flag":
             return _truth(value, where)
     text = _text(value, where)
@@ -127,6 +131,14 @@ def _ids(value: Any, where: str) -> tuple[int, ...]:
     return found
 
 
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    """Texts from a list, or from one text in which commas separate them."""
+    parts: list[Any] = []
+    for part in value if isinstance(value, list | tuple) else [value]:
+        parts += part.split(",") if isinstance(part, str) else [part]
+    return tuple(dict.fromkeys(_text(part, where).strip() for part in parts))
+
+
 def _truth(value: Any, where: str) -> bool:
     if isinstance(value, bool):
         return value
@@ -171,8 +183,10 @@ def shown(spec: Spec, value: Any) -> str:
             return str(value)
         case "seconds":
             return f"{value:.15g}s"
+        case "number":
+            return f"{value:.15g}"
         case "flag":
             return "yes" if value else "no"
-        case "list":
+        case "list" | "texts":
             return ", ".join(map(str, value))
     return str(value)

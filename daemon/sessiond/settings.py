@@ -88,6 +88,19 @@ class Settings:
         high=1024 * GIB,
     )
 
+    # --- care
+    retention_days: float = _setting(
+        0.0,
+        "delete sessions that have ended and were started so many days ago; 0: keep them",
+        "number",
+        low=0,
+        high=36_500,
+        reload=True,
+    )
+    retention_sources: tuple[str, ...] = _setting(
+        (), "delete only old sessions of these sources; none: of all", "texts", reload=True
+    )
+
     # --- connections
     max_connections: int = _setting(1000, "connections at once", "int", low=1, high=60_000)
     max_request_bytes: int = _setting(

@@ -25,6 +25,16 @@ def resident_bytes() -> int:
         return 0
 
 
+def process_figures() -> dict[str, Any]:
+    """What this process has used: processor time in seconds, memory in bytes."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "cpu_seconds": usage.ru_utime + usage.ru_stime,
+        "resident_bytes": resident_bytes(),
+        "max_resident_bytes": usage.ru_maxrss * 1024,
+    }
+
+
 class Histogram:
     """Counts of values by bucket; ``bounds`` are the buckets' upper ends."""
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import apsw
 
@@ -15,8 +15,10 @@ from sessiond.sqlite.judge import Mode
 from sessiond.sqlite.mending import Mending
 from sessiond.sqlite.merging import Merging
 from sessiond.sqlite.migrations import Plan, migrate
+from sessiond.sqlite.optimizing import Optimizing
 from sessiond.sqlite.rebuild import Rebuild, SchemaMoved
 from sessiond.sqlite.refusal import OpenRefused
+from sessiond.sqlite.retention import Retention
 
 log = logging.getLogger("sessiond.care")
 
@@ -37,7 +39,8 @@ class Care:
         rebuild: Rebuild,
         mending: Mending,
         merging: Merging,
-        forgetting: Forgetting | None = None,
+        forgetting: Forgetting,
+        retention: Retention,
     ) -> None:
         self._access = access
         self._clock = clock
@@ -46,6 +49,8 @@ class Care:
         self._mending = mending
         self._merging = merging
         self._forgetting = forgetting
+        self._retention = retention
+        self._optimizing = Optimizing(access, clock)
         self._not_before = 0.0
         self._failed_until = float("-inf")
         self._damages = 0
@@ -93,9 +98,28 @@ class Care:
             self._repair()
             or self._rebuild.step()
             or self._mending.step()
-            or (self._forgetting is not None and self._forgetting.step())
-            or (idle and self._merging.step())
+            or self._forgetting.step()
+            or self._retain()
+            or (idle and (self._merging.step() or self._optimizing.step()))
         )
+
+    def _retain(self) -> bool:
+        before = self._retention.deleted
+        more = self._retention.step()
+        if self._retention.deleted > before:
+            self._merging.written()
+        return more
+
+    def snapshot(self) -> dict[str, Any]:
+        """What was done between batches, as plain values. Any thread may ask."""
+        return {
+            "optimize": self._optimizing.snapshot(),
+            "retention": self._retention.snapshot(),
+            "merges": self._merging.steps,
+            "mended": self._mending.mended,
+            "rebuilds": self._rebuild.rebuilds,
+            "forgotten_channels": self._forgetting.forgotten,
+        }
 
     def _failed(self, error: Exception) -> bool:
         damage = damage_of(error)

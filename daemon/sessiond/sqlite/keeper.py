@@ -19,9 +19,11 @@ from sessiond.sqlite.judge import look
 from sessiond.sqlite.location import checked_path
 from sessiond.sqlite.log_users import Role
 from sessiond.sqlite.refusal import OpenRefused, Reason
+from sessiond.sqlite.retention import Rule
 from sessiond.sqlite.store import Store
 from sessiond.state_file import Announcement
 from sessiond_protocol import paths, state_file
+from sessiond_protocol.requests.feed import Event
 from sessiond_protocol.state_file import State, StateFile
 
 log = logging.getLogger("sessiond.keeper")
@@ -43,7 +45,9 @@ class Keeper:
     """Holds one database file for one daemon, from the lock to the last close.
 
     ``crash_point`` is called with a name at every step whose interruption must be harmless;
-    tests end the process there.
+    tests end the process there. Set before :meth:`open`: ``connected``, the channels that have
+    a connection; ``deleted``, which is told on the writer's thread what retention deleted.
+    ``retention`` may be set at any time.
     """
 
     def __init__(
@@ -72,6 +76,8 @@ class Keeper:
         self._announcement = Announcement(self.path)
         self._leaving = False
         self.connected: Callable[[], Collection[bytes]] = frozenset
+        self.retention = Rule()
+        self.deleted: Callable[[list[Event]], None] = lambda _events: None
         self._beat: Callable[[], None] = lambda: None
 
     # --- the lock --------------------------------------------------------------------------
@@ -162,6 +168,8 @@ class Keeper:
             holders=self._guard.readers,
             connected=self.connected,
             lock_holder=self._guard.writer,
+            retention=lambda: self.retention,
+            deleted=self.deleted,
         )
         return self._store
 

@@ -1,6 +1,6 @@
 """Making the search index anew from the messages.
 
-Up to a million messages in one announced transaction, which is over in seconds. Above that into
+Up to a million messages in one transaction, which is over in seconds. Above that into
 a second table, in slices between the batches, which then takes the place of the first. While
 that goes on our own changes are kept in the second table for rows up to the cursor; what another
 program commits cannot be followed, so the rebuild starts again, and the third time it is made in
@@ -33,7 +33,6 @@ log = logging.getLogger("sessiond.rebuild")
 
 ONE_TRANSACTION: Final = 1_000_000
 _MOST_STARTS: Final = 2
-_MESSAGES_PER_SECOND: Final = 100_000
 
 _FILL: Final = (
     f"INSERT INTO {NEXT} (rowid, content) SELECT id, content FROM messages WHERE id > ? AND id <= ?"
@@ -43,8 +42,7 @@ _FILL: Final = (
 class Rebuild:
     """Rebuilds ``messages_fts`` whenever its health asks for it and the schema allows it.
 
-    ``announce`` is told before a rebuild in one transaction: what happens and for about how
-    many seconds nothing else is written. ``beat`` is called again and again during it.
+    ``beat`` is called again and again during a rebuild in one transaction.
     """
 
     def __init__(
@@ -53,12 +51,10 @@ class Rebuild:
         clock: Callable[[], float],
         *,
         one_transaction: int = ONE_TRANSACTION,
-        announce: Callable[[str, float], None] = lambda _what, _seconds: None,
         beat: Callable[[], None] = lambda: None,
     ) -> None:
         self._access = access
         self._one_transaction = one_transaction
-        self._announce = announce
         self._beat = beat
         self._pace = Pace(clock)
         self._starts = 0
@@ -136,7 +132,6 @@ class Rebuild:
         access = self._access
         reason = access.health.words
         count: int = value(access.connection, "SELECT count(*) FROM messages")
-        self._announce("rebuilding the search index", count / _MESSAGES_PER_SECOND)
         log.warning("rebuilding the search index of %d messages (%s)", count, reason)
         self._at_once_now, self._total = True, count
         try:

@@ -19,11 +19,14 @@ from sessiond.sqlite.mending import Mending
 from sessiond.sqlite.merging import Merging
 from sessiond.sqlite.rebuild import ONE_TRANSACTION, Rebuild
 from sessiond.sqlite.receipts import Channels
+from sessiond.sqlite.retention import Retention, Rule
 from sessiond.sqlite.search_index import index_for
+from sessiond.sqlite.sizes import Sizes
 from sessiond.sqlite.transaction import EndedTransaction, Run, RunAgain, refuse_batch
 from sessiond.work import Outcome, Work, refusal
 from sessiond_protocol.channel import ServerChannel
 from sessiond_protocol.errors import Code
+from sessiond_protocol.requests.feed import Event
 from sessiond_protocol.requests.server import ServerHello
 
 log = logging.getLogger("sessiond.store")
@@ -32,7 +35,6 @@ log = logging.getLogger("sessiond.store")
 _MOST_RUNS: Final = 6
 _DISK_FULL: Final = "the disk is full; nothing was stored"
 _HIGHEST_ID: Final = 2**63 - 1
-_SAMPLE_SECONDS: Final = 5.0
 
 
 class LockTimeout(Exception):
@@ -47,8 +49,8 @@ class Store:
     moment, and returns False to give up. ``check_files`` is asked inside every transaction and
     after every commit what is wrong with the files, None if nothing is. ``crash_point`` is
     called with a name at every step whose interruption must be harmless; tests end the process
-    there. ``clock`` is monotonic, in seconds. For the rest see :class:`Rebuild` and
-    :class:`Checkpoints`.
+    there. ``clock`` is monotonic, in seconds. For the rest see :class:`Rebuild`,
+    :class:`Checkpoints` and :class:`Retention`.
     """
 
     def __init__(
@@ -62,11 +64,12 @@ class Store:
         clock: Callable[[], float] = time.monotonic,
         limits: CheckpointLimits | None = None,
         rebuild_at_once: int = ONE_TRANSACTION,
-        announce: Callable[[str, float], None] = lambda _what, _seconds: None,
         beat: Callable[[], None] = lambda: None,
         holders: Callable[[], Sequence[object]] = lambda: (),
         lock_holder: Callable[[], object | None] = lambda: None,
         connected: Callable[[], Collection[bytes]] = frozenset,
+        retention: Callable[[], Rule] = Rule,
+        deleted: Callable[[list[Event]], None] = lambda _events: None,
     ) -> None:
         self.connection = connection
         self._lock_timeout = lock_timeout
@@ -82,9 +85,7 @@ class Store:
             check_files=check_files,
             crash_point=crash_point,
         )
-        self._rebuild = Rebuild(
-            access, clock, one_transaction=rebuild_at_once, announce=announce, beat=beat
-        )
+        self._rebuild = Rebuild(access, clock, one_transaction=rebuild_at_once, beat=beat)
         self._mending = Mending(access, clock)
         self._merging = Merging(access, clock)
         self._care = Care(
@@ -95,12 +96,16 @@ class Store:
             self._mending,
             self._merging,
             Forgetting(access, self._channels, connected),
+            Retention(
+                access,
+                clock,
+                rule=retention,
+                next_cursor=lambda: self._rebuild.next_cursor,
+                deleted=deleted,
+            ),
         )
         self._stopped: str | None = None
-        self._sampled_at = float("-inf")
-        self._sizes = {"page_size": 0, "page_count": 0, "free_pages": 0}
-        self._health: dict[str, Any] = {}
-        self._sample()
+        self._sizes = Sizes(connection, clock)
 
     @property
     def generation(self) -> bytes:
@@ -291,7 +296,7 @@ class Store:
             return False
         try:
             more = self._care.turn(idle)
-            self._sample()
+            self._sizes.look()
         except FileDamaged as damage:
             self._stop_writing(damage)
             return False
@@ -317,18 +322,6 @@ class Store:
             return False
         access.health.words = access.health.words or "a rebuild was asked for"
         return True
-
-    def _sample(self) -> None:
-        now = self._clock()
-        if now - self._sampled_at < _SAMPLE_SECONDS:
-            return
-        self._sampled_at = now
-        pragmas = ("page_size", "page_count", "freelist_count")
-        try:
-            found = [rows(self.connection, f"PRAGMA {name}")[0][0] for name in pragmas]
-        except apsw.Error:
-            return
-        self._sizes = dict(zip(self._sizes, found, strict=True))
 
     def health(self) -> dict[str, Any]:
         """States and figures. Reads no file, so any thread may ask."""
@@ -373,7 +366,8 @@ class Store:
                 "checkpointed": checkpoints.last.checkpointed,
             },
             "checkpoints": checkpoints.counts.snapshot(self._clock()),
-            "pages": dict(self._sizes),
+            "pages": dict(self._sizes.pages),
+            "care": self._care.snapshot(),
         }
 
     def close(self) -> None:
