@@ -21,8 +21,9 @@ from sessiond.notify import Notifier, inherited_sockets, watchdog_interval
 from sessiond.settings import BadSetting, Settings
 from sessiond.sqlite.access import CrashPoint
 from sessiond.sqlite.checkpoint import CheckpointLimits
-from sessiond.sqlite.keeper import AlreadyServed, Keeper
+from sessiond.sqlite.keeper import Keeper
 from sessiond.sqlite.refusal import OpenRefused
+from sessiond.sqlite.taking import AlreadyServed
 from sessiond.version import VERSION
 from sessiond_protocol import paths
 

@@ -130,6 +130,13 @@ class Guard:
         except BlockingIOError:
             raise Held(self.path) from None
 
+    def let_go(self) -> None:
+        """Give the daemon's lock back. Only while SQLite has nothing of the database open here."""
+        for descriptor in (self._shared_memory, self._database, self._fallback):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._shared_memory = self._database = self._fallback = -1
+
     @property
     def identity(self) -> Identity:
         """The database file that was locked."""

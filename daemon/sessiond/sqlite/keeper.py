@@ -21,6 +21,7 @@ from sessiond.sqlite.log_users import Role
 from sessiond.sqlite.refusal import OpenRefused, Reason
 from sessiond.sqlite.retention import Rule
 from sessiond.sqlite.store import Store
+from sessiond.sqlite.taking import take_daemon_lock
 from sessiond.state_file import Announcement
 from sessiond_protocol import paths, state_file
 from sessiond_protocol.requests.feed import Event
@@ -33,12 +34,6 @@ Progress = Callable[[str, float], None]
 T = TypeVar("T")
 
 _EMPTY_LOG_MS: Final = 5_000
-
-
-class AlreadyServed(Exception):
-    """Another daemon serves this database."""
-
-    exit_status = 75  # EX_TEMPFAIL
 
 
 class Keeper:
@@ -83,26 +78,11 @@ class Keeper:
     # --- the lock --------------------------------------------------------------------------
 
     def take(self) -> None:
-        """Become this file's daemon. Raises :class:`AlreadyServed`.
+        """Become this file's daemon. Raises :class:`~sessiond.sqlite.taking.AlreadyServed`.
 
         A daemon that serves is named at once; one that starts or leaves is waited for.
         """
-        deadline = time.monotonic() + self._start_timeout
-        while True:
-            try:
-                self._guard.take_daemon_lock()
-                break
-            except Held as held:
-                other = state_file.read(paths.state_file(self.path))
-                if (other is not None and other.state is State.SERVING) or (
-                    time.monotonic() > deadline
-                ):
-                    raise AlreadyServed(_describe(self.path, other)) from held
-            except OSError as error:
-                raise OpenRefused(
-                    Reason.NO_ACCESS, f"{self.path} cannot be opened: {error.strerror}"
-                ) from error
-            time.sleep(random.uniform(0.01, 0.05))
+        take_daemon_lock(self._guard, self._start_timeout)
         before = state_file.read(paths.state_file(self.path))
         if before is not None:
             refuse_stray_log(self.path, before.stray_log)
@@ -294,13 +274,6 @@ class Keeper:
             stray_log=self._guard.stray_log(),
             **self._figures(),
         )
-
-
-def _describe(path: str, other: StateFile | None) -> str:
-    if other is None:
-        return f"another daemon holds {path}"
-    where = f" on {other.socket}" if other.socket else ""
-    return f"{path} is already served by sessiond, pid {other.pid}{where} ({other.state})"
 
 
 def _size(path: str) -> int:

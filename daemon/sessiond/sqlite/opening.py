@@ -94,6 +94,12 @@ def recognise(connection: apsw.Connection) -> Verdict:
     path = connection.filename
     if connection.readonly("main"):
         raise OpenRefused(Reason.NO_ACCESS, f"{path} cannot be written by uid {os.geteuid()}")
+    return judged(connection)
+
+
+def judged(connection: apsw.Connection) -> Verdict:
+    """The same for a file that need not be written."""
+    path = connection.filename
     application = value(connection, "PRAGMA application_id")
     if application != 0:
         raise OpenRefused(
@@ -154,7 +160,7 @@ def start_commit(connection: apsw.Connection, known_commits: int | None = None) 
         ensure_meta(connection)
         commits, starts = rows(connection, "SELECT commits, starts FROM sessiond_meta")[0]
         went_back = known_commits is not None and commits < known_commits
-        renewed = _mend_sequence(connection) or went_back
+        renewed = mend_sequence(connection) or went_back
         if renewed:
             connection.execute("UPDATE sessiond_meta SET generation = ?", (os.urandom(16),))
         connection.execute(
@@ -171,8 +177,8 @@ def start_commit(connection: apsw.Connection, known_commits: int | None = None) 
     return Start(generation, commits, starts, renewed or starts == 1)
 
 
-def _mend_sequence(connection: apsw.Connection) -> bool:
-    """Whether ids could be given twice: ``sqlite_sequence`` is behind the highest id."""
+def mend_sequence(connection: apsw.Connection) -> bool:
+    """Whether ids could be given twice: ``sqlite_sequence`` was behind the highest id."""
     try:
         found = rows(
             connection,
