@@ -17,7 +17,7 @@ import apsw
 from sessiond_protocol import wire
 from sessiond_protocol.queries import facts as schema_facts
 from sessiond_protocol.queries import messages
-from sessiond_protocol.requests.feed import EVENTS_METHOD, Event, Events
+from sessiond_protocol.requests.feed import AWAY, BEHIND, EVENTS_METHOD, FOREIGN, Event, Events
 
 log = logging.getLogger("sessiond.feed")
 
@@ -123,7 +123,7 @@ class Feed:
             first.append(Event("feed_reset"))
             after = None
         elif resumed:
-            first.append(Event("sessions_changed"))
+            first.append(Event("sessions_changed", text=AWAY))
         cursor = self._last_id if after is None else after
         with self._changed:
             added = Subscription(next(self._numbers), watcher, session_id, cursor, first)
@@ -212,7 +212,7 @@ class Feed:
             first, subscription.first = subscription.first, []
             if subscription.behind:
                 subscription.behind = False
-                first.append(Event("sessions_changed"))
+                first.append(Event("sessions_changed", text=BEHIND))
             rows, cursor, more = reader.page(subscription.cursor, subscription.session_id)
             if not (first or rows or wanted or cursor > subscription.cursor):
                 return
@@ -234,7 +234,7 @@ def _tell_of_foreign_commit(
             subscription.first.append(Event("feed_reset"))
             subscription.cursor = min(highest, subscription.cursor)
         else:
-            subscription.first.append(Event("sessions_changed"))
+            subscription.first.append(Event("sessions_changed", text=FOREIGN))
 
 
 class _FeedReader:

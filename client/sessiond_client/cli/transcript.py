@@ -1,7 +1,7 @@
 """A transcript for people: roles coloured, tool calls compact, long results cut."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from sessiond_client.cli import output, units
@@ -72,23 +72,25 @@ def _cost(session: Mapping[str, Any]) -> str:
 def message_text(message: Message, *, full: bool) -> "Text":
     """One message with its heading. Unless ``full``, results of tools and reasoning are cut."""
     text = _heading(message)
+    for line, style in body_lines(message, full=full):
+        text.append("\n  " + line if line else "\n", style)
+    return text
+
+
+def body_lines(message: Message, *, full: bool) -> Iterator[tuple[str, str]]:
+    """What a message says, line by line, each with its style."""
     content = message["content"]
     if message.get("reasoning"):
-        _append(text, _reasoning(str(message["reasoning"]), full=full), "dim italic")
+        for line in _reasoning(str(message["reasoning"]), full=full).split("\n"):
+            yield line, "dim italic"
     body = content if isinstance(content, str) else content_text(content)
     if message["role"] == "tool" and not full:
         body = cut(body)
     if body:
-        _append(text, output.printable(body.rstrip("\n")))
+        for line in output.printable(body.rstrip("\n")).split("\n"):
+            yield line, ""
     for line in (*_media(content), *tool_calls(message["tool_calls"], full=full)):
-        _append(text, line, "magenta")
-    return text
-
-
-def _append(text: "Text", block: str, style: str = "") -> None:
-    """Add lines below what is there, two blanks deep."""
-    for line in block.split("\n"):
-        text.append("\n  " + line if line else "\n", style)
+        yield line, "magenta"
 
 
 def _heading(message: Message) -> "Text":

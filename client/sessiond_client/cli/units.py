@@ -76,6 +76,12 @@ def local_time(seconds: float) -> str:
     return _local(seconds, "%Y-%m-%d %H:%M:%S")
 
 
+def clock_time(seconds: float, now: float) -> str:
+    """``06:25:11`` in local time, with the date unless that is today's."""
+    day = local_date(seconds)
+    return _local(seconds, "%H:%M:%S") if day == local_date(now) else local_time(seconds)
+
+
 def _local(seconds: float, form: str) -> str:
     try:
         return time.strftime(form, time.localtime(seconds))

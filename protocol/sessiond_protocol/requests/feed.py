@@ -8,6 +8,11 @@ from sessiond_protocol.requests.base import Count, Kind, Request
 
 EVENTS_METHOD: Final = "feed.events"
 
+# Why ``sessions_changed`` is told.
+AWAY: Final = "away"
+BEHIND: Final = "behind"
+FOREIGN: Final = "foreign"
+
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """One change.
@@ -15,8 +20,9 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     Kinds about one session: ``message`` (with the row), ``session_created``,
     ``session_ended`` and ``session_titled`` (with ``text``), ``session_reopened``,
     ``session_deleted``, ``messages_replaced`` (with the first and last new id),
-    ``messages_cleared``. Kinds about the feed itself: ``sessions_changed`` (session events were
-    missed while away or behind), ``feed_reset`` (what came before this cursor changed: read
+    ``messages_cleared``. Kinds about the feed itself: ``sessions_changed`` (session events may
+    have been missed; ``text`` says why: ``away``, ``behind``, or ``foreign``, another program
+    committed), ``feed_reset`` (what came before this cursor changed: read
     anew what matters, the feed goes on from here).
     """
 
