@@ -38,6 +38,12 @@ _COUNTERS: Final[tuple[tuple[str, str, Path], ...]] = (
     ("sessiond_index_rebuilds", "search indexes that were made anew", ("index", "rebuilds")),
     ("sessiond_index_mended_rows", "rows of side tables that were mended", ("index", "mended")),
     ("sessiond_index_merges", "steps of merging the search index", ("index", "merges")),
+    (
+        "sessiond_retention_deleted_sessions",
+        "sessions that were deleted for their age",
+        ("care", "retention", "deleted"),
+    ),
+    ("sessiond_optimize_runs", "updates of the planner's statistics", ("care", "optimize", "runs")),
     ("process_cpu_seconds", "processor time of the daemon", ("cpu_seconds",)),
 )
 _GAUGES: Final[tuple[tuple[str, str, Path], ...]] = (

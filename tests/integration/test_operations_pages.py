@@ -105,6 +105,7 @@ def test_every_metric_is_listed() -> None:
     whole["inbox"] = {"requests": 0, "bytes": 0}
     whole["readers"] = {"count": 0}
     whole["schema"] = {"version": 6}
+    whole["care"] = {"retention": {"deleted": 0}, "optimize": {"runs": 0}}
     whole["checkpoints"] = {**STATS["checkpoints"], "age": 1.0}
     whole["writer"] = {
         **STATS["writer"], "replayed_batches": 0, "batch_size": histogram,

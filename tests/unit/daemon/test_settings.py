@@ -79,7 +79,7 @@ def test_every_number_has_bounds_and_every_setting_a_help_text(name: str) -> Non
     spec, _ = settings.specs()[name]
     assert spec.help
     assert not spec.help.endswith(".")
-    if spec.kind in ("int", "bytes", "seconds"):
+    if spec.kind in ("int", "number", "bytes", "seconds"):
         assert spec.low is not None
         assert spec.high is not None
 
@@ -136,6 +136,29 @@ def test_ids(value: object) -> None:
 def test_ids_in_a_file() -> None:
     assert _load(file="allow_gids = [5, 6]").allow_gids == (5, 6)
     assert _load(file="allow_gids = 5").allow_gids == (5,)
+
+
+@pytest.mark.parametrize("value", ["cli, my agent", ["cli", "my agent,cli"], ("cli", "my agent")])
+def test_texts(value: object) -> None:
+    assert _load({"retention_sources": value}).retention_sources == ("cli", "my agent")
+
+
+def test_texts_in_a_file() -> None:
+    found = _load(file='retention_sources = ["cli", "telegram"]\nretention_days = 90')
+    assert (found.retention_sources, found.retention_days) == (("cli", "telegram"), 90)
+    assert _load(file='retention_sources = "cli"').retention_sources == ("cli",)
+
+
+def test_texts_that_are_shown_read_back() -> None:
+    spec = Spec("", "texts")
+    assert parse(spec, settings.shown(spec, ("cli", "my agent")), "x") == ("cli", "my agent")
+
+
+@pytest.mark.parametrize(("text", "number"), [("90", 90), ("0.5", 0.5), (1.25, 1.25), (30, 30)])
+def test_numbers(text: object, number: float) -> None:
+    found = _load({"retention_days": text}).retention_days
+    assert found == number
+    assert parse(Spec("", "number"), settings.shown(Spec("", "number"), found), "x") == number
 
 
 @pytest.mark.parametrize(
@@ -196,6 +219,11 @@ def test_metrics_are_served_nowhere_else(text: str) -> None:
         ("allow_uids", ["-1"], "ids between 0 and 4294967294, -1 is not"),
         ("allow_uids", [str(2**32 - 1)], "4294967295 is not"),
         ("allow_uids", ["me"], "must be a whole number, 'me' is not"),
+        ("retention_days", "30d", "a number such as 0.5 or 90, '30d' is not"),
+        ("retention_days", "-1", "'-1' is not"),
+        ("retention_days", "40000", "between 0 and 36500, '40000' is not"),
+        ("retention_sources", "cli,,x", "must be text, '' is not"),
+        ("retention_sources", 5, "must be text, 5 is not"),
         ("allow_network_fs", "perhaps", "must be true or false, 'perhaps' is not"),
     ],
 )

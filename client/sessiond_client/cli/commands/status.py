@@ -108,8 +108,11 @@ def facts(stats: Mapping[str, Any], now: float) -> list[tuple[str, str]]:
                   f" {units.plural(stats['messages'], 'message')}"),
         ("size", _shown_size(stats["database_bytes"])
                  + f", write-ahead log {_shown_size(stats['log_bytes'])}"),
-        ("checkpoint", checkpoint(stats.get("checkpoint"))),
+        ("checkpoint", checkpoint(stats.get("checkpoint"), age(stats))),
+        ("readers", readers(stats.get("readers"))),
         ("health", "; ".join(troubles(stats)) or "good"),
+        ("index", index(stats.get("index"))),
+        ("care", care(stats.get("care"), now)),
         ("waiting", f"{units.plural(stats['pending_writes'], 'write')}"),
         ("clients", units.count(stats["connections"])),
     ]  # fmt: skip
@@ -119,12 +122,58 @@ def _shown_size(amount: int | None) -> str:
     return "none" if amount is None else units.size(amount)
 
 
-def checkpoint(last: Mapping[str, Any] | None) -> str:
+def age(stats: Mapping[str, Any]) -> float | None:
+    """Seconds since the last checkpoint, None if it is not known."""
+    found = stats.get("checkpoints", {}).get("age")
+    return float(found) if found is not None else None
+
+
+def checkpoint(last: Mapping[str, Any] | None, age: float | None = None) -> str:
     """What came of the last checkpoint; its figures are pages of the log."""
     if not last or not (last["log"] or last["checkpointed"]):
         return "none was needed yet"
     text = f"{units.count(last['checkpointed'])} of {units.plural(last['log'], 'page')} moved"
+    if age is not None:
+        text += f" {units.duration(age)} ago"
     return f"{text}, a reader holds up the rest" if last["busy"] else text
+
+
+def readers(found: Mapping[str, Any] | None) -> str:
+    """Who reads through the log now; the oldest keeps most of it from being emptied."""
+    if not found or not found["count"]:
+        return "none"
+    oldest = found["oldest"]
+    text = f"{units.count(found['count'])}, the oldest {oldest['process']}"
+    if oldest["frame"] is not None:
+        text += f" at page {units.count(oldest['frame'])} of the log"
+    return text
+
+
+def index(found: Mapping[str, Any] | None) -> str:
+    """The search index's state."""
+    if not found:
+        return "not known yet"
+    behind = found.get("pairs_behind") or 0
+    text = str(found["state"])
+    return f"{text}, {units.plural(behind, 'message')} behind" if behind else text
+
+
+def care(found: Mapping[str, Any] | None, now: float) -> str:
+    """What was done between batches since the start."""
+    if not found:
+        return "none yet"
+    kept, ran = found["retention"], found["optimize"]
+    parts = [f"statistics updated {units.ago(ran['last'], now)}" if ran["last"] else "",
+             units.plural(found["merges"], "merge") if found["merges"] else ""]  # fmt: skip
+    if kept["days"]:
+        of = f" of {', '.join(kept['sources'])}" if kept["sources"] else ""
+        parts.append(
+            f"deleted {units.plural(kept['deleted'], 'session')} older than {kept['days']:g} days"
+            f"{of}" + (f", the last {units.ago(kept['last'], now)}" if kept["last"] else "")
+        )
+    else:
+        parts.append("old sessions are kept")
+    return "; ".join(filter(None, parts))
 
 
 CLIENT_COLUMNS = (
