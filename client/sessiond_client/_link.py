@@ -8,7 +8,7 @@ what each answer means for its caller.
 import os
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import Any
 
@@ -57,12 +57,13 @@ class Link:
     """The state of one channel over any number of connections.
 
     ``out`` holds bytes to send. Every method that may finish calls collects them in
-    ``finished``, which the driver empties.
+    ``finished``, which the driver empties. ``advice``: what to do while no daemon answers.
     """
 
-    def __init__(self, database: str, program: str) -> None:
+    def __init__(self, database: str, program: str, advice: Callable[[], str] = str) -> None:
         self._database = database
         self._program = program
+        self._advice = advice
         self._channel = ClientChannel()
         self.client_id = os.urandom(CLIENT_ID_BYTES)
         self._reader = wire.FrameReader(2**31 - 1)
@@ -169,7 +170,8 @@ class Link:
         elif call.sent and self.state is State.UP:
             error = errors.Timeout(f"{method} was not answered in time")
         else:
-            error = self.trouble or errors.Unavailable(f"{method} was not sent in time")
+            why = "; ".join(filter(None, (f"{method} was not sent in time", self._advice())))
+            error = self.trouble or errors.Unavailable(why)
         self._let_go(call)
         self._finish(call, error=error)
 

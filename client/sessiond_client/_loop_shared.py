@@ -37,7 +37,7 @@ class LoopShared:
         self._place = place
         self.loop = loop
         self.users = 0
-        self.pump = LoopPump(Link(place.database, place.program), self._dial, loop)
+        self.pump = LoopPump(Link(place.database, place.program, place.advice), self._dial, loop)
         self._direct = DirectReads(place.database)
         self._threads: ThreadPoolExecutor | None = None
         self._reading: set[asyncio.Future[Any]] = set()

@@ -11,8 +11,9 @@ from socket import socket as Socket  # noqa: N812 (a field of Place is called so
 from typing import Any, Final
 
 from sessiond_client import _errors as errors
-from sessiond_client._starter import start_daemon
+from sessiond_client._starter import plight, start_daemon
 from sessiond_protocol import paths, state_file
+from sessiond_protocol.errors import SessiondError
 
 Key = tuple[str, str | None, bool]
 
@@ -76,17 +77,20 @@ class Place:
         return [*found, usual] if usual not in found else found
 
     def connect(self, path: str, timeout: float) -> tuple[Socket | None, str | None]:
-        """A connected socket, or why there is none."""
+        """A connected socket, or why there is none.
+
+        Raises :class:`~sessiond_client.Unauthorized` for a daemon that is not to be trusted.
+        """
         made = Socket(AF_UNIX, SOCK_STREAM)
         try:
             made.settimeout(timeout)
             made.connect(path)
             self._check_server(made, path)
-        except OSError as error:
+        except BaseException as error:
             made.close()
-            return None, error.strerror or str(error)
-        except BaseException:
-            made.close()
+            # An error of our own is an OSError, too: trying again would not help.
+            if isinstance(error, OSError) and not isinstance(error, SessiondError):
+                return None, error.strerror or str(error)
             raise
         return made, None
 
@@ -106,7 +110,10 @@ class Place:
             )
 
     def advice(self) -> str:
-        """What to do when no daemon answers."""
+        """What to do when no daemon answers, and what the one that was started has logged."""
+        started = plight(self.database) if self.autostart else None
+        if started is not None:
+            return started
         named = f" --socket {self.socket}" if self.socket else ""
         return f"start one with: sessiond serve --database {self.database}{named}"
 

@@ -32,7 +32,7 @@ class Shared:
     def __init__(self, place: Place) -> None:
         self._place = place
         self.users = 0
-        self.pump = Pump(Link(place.database, place.program), self._dial)
+        self.pump = Pump(Link(place.database, place.program, place.advice), self._dial)
         self._direct = DirectReads(place.database)
 
     def ask(self, request: Request[Any], deadline: float, reads: str) -> Any:

@@ -27,6 +27,9 @@ _OF_A_SERVICE: Final = frozenset(
     {"NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC"}
 )
 
+# By database: the command, its log, and how much of that was there before.
+_wanted: dict[str, tuple[list[str], Path, int]] = {}
+
 
 def log_path(database: str) -> Path:
     """Where a daemon that is started from a program logs."""
@@ -60,6 +63,7 @@ def start_daemon(
     """
     words = command(database, socket, settings)
     log = log_path(database)
+    _wanted[database] = words, log, _size(log)
     until = clock() + max(LEAST_SECONDS, remaining)
     try:
         os.makedirs(os.path.dirname(database), mode=0o700, exist_ok=True)
@@ -77,6 +81,18 @@ def start_daemon(
         return failure
     finally:
         os.close(lock)
+
+
+def plight(database: str) -> str | None:
+    """What is known of a daemon that this process wanted and that does not answer.
+
+    None if it wanted none.
+    """
+    found = _wanted.get(database)
+    if found is None:
+        return None
+    words, log, logged = found
+    return _told("a daemon was started and does not answer yet", words, _written(log, logged))
 
 
 def _locked(lock: int) -> bool:

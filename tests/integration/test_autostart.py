@@ -225,3 +225,11 @@ def test_a_killed_one_is_replaced(home: Home) -> None:
         db.append_message("s", "user", "after the crash")
         assert db.get_stats()["pid"] != first
         assert db.message_count("s") == 1
+
+
+def test_too_little_time_for_a_start_is_told_with_what_to_do(home: Home) -> None:
+    with SessionDB(timeout=0.01) as db, pytest.raises(Unavailable) as caught:
+        db.ensure_session("s")
+    told = str(caught.value)
+    assert "run it yourself: " in told
+    assert f"serve --database {home.database}" in told

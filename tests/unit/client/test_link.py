@@ -83,6 +83,22 @@ def talk() -> Talk:
     return made
 
 
+def test_what_was_not_sent_in_time_comes_with_advice() -> None:
+    link = Link("/state.db", "test", lambda: "start one with: this")
+    calls = [Call(write(), 101.0) for _ in range(2)]
+    for call in calls:
+        link.start(call, 100.0)
+    link.give_up(calls[0])
+    link.connected()
+    link.give_up(calls[1])
+    for call in calls:
+        with pytest.raises(
+            errors.Unavailable,
+            match=r"session.ensure was not sent in time; start one with: this",
+        ):
+            call.value()
+
+
 # --- answers -----------------------------------------------------------------------------------
 
 
