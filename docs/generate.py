@@ -10,14 +10,23 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import msgspec
 
 from sessiond import settings
-from sessiond_protocol.requests import REQUESTS, Kind, feed, message, result_type, route, server
+from sessiond_protocol.requests import (
+    REQUESTS,
+    Kind,
+    feed,
+    job,
+    message,
+    result_type,
+    route,
+    server,
+)
 
 FOLDER = Path(__file__).parent
 STRUCTURES = (
     message.Message, message.Page, message.SearchPage, server.Welcome, server.DatabaseFile,
     server.Limits, server.Item, feed.Subscribed, feed.Events, feed.Event, message.Unchanged,
     route.Route, route.RoutedSession, route.SessionEnding, route.SessionTotals,
-    route.RoutePlaced, route.ImportedRoute, route.Transcript,
+    route.RoutePlaced, route.ImportedRoute, route.Transcript, job.JobState,
 )  # fmt: skip
 KINDS = {
     Kind.READ: "read",

@@ -4,10 +4,12 @@
 ``python client/generate_async.py``.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from sessiond_client import _jobs as jobs
 from sessiond_client import _requests as plans
 from sessiond_client._batch import Batch
 from sessiond_client._blocking import BlockingStore
@@ -397,6 +399,62 @@ class SessionDB(BlockingStore):
     def get_change_counter(self) -> Any:
         """A value that differs after any commit of the daemon."""
         return self._run(plans.get_change_counter())
+
+    def backup(
+        self, path: str | os.PathLike[str], *, progress: jobs.Progress | None = None
+    ) -> Dict:
+        """Have the daemon copy the database, while it is in use, into a new file.
+
+        Everything answered before the call is in the copy, which is verified and on disk when
+        this returns: ``path``, ``bytes``, ``sessions``, ``messages``, ``seconds``, ``restarts``
+        and ``findings``, what is wrong with the search indexes in it. The file must not exist
+        yet; a relative path counts from this program's working directory.
+
+        ``progress`` is called with the job's state, a dict with ``step``, ``fraction`` (None
+        while it is not known) and others, whenever it changes. This takes as long as it takes:
+        ``timeout`` bounds only how long the daemon may be silent. If the caller goes away, the
+        daemon goes on. Raises :class:`~sessiond_client.Conflict` while another backup runs, and
+        :class:`~sessiond_client.ShuttingDown` if the daemon ended meanwhile.
+        """
+        return self._run(jobs.backup(path, progress))
+
+    def check(
+        self, *, now: bool = False, repair: bool = False, progress: jobs.Progress | None = None
+    ) -> Dict:
+        """Have the daemon look whether everything in the database is as it should be.
+
+        It looks at a copy, which needs room beside the database; with ``now`` at the file
+        itself, whose write-ahead log grows meanwhile. ``repair`` mends what can be made again:
+        counters, indexes, side tables. Returns ``sound``, ``findings`` (a list of dicts with
+        ``kind`` and ``detail``, at most 100 of a kind), ``counts`` by kind, ``skipped`` (what
+        was not looked at, and why), ``repaired`` (kinds) and ``seconds``. ``progress`` and
+        errors as in :meth:`backup`.
+        """
+        return self._run(jobs.check(now, repair, progress))
+
+    def vacuum(self, *, progress: jobs.Progress | None = None) -> Dict:
+        """Have the daemon write the database anew, without free pages; others wait meanwhile.
+
+        Returns ``bytes_before``, ``bytes_after`` and ``seconds``. ``progress`` and errors as in
+        :meth:`backup`; besides, :class:`~sessiond_client.Conflict` while any other job runs.
+        """
+        return self._run(jobs.vacuum(progress))
+
+    def checkpoint(self) -> Dict:
+        """Have the daemon empty the write-ahead log, if no reader holds it.
+
+        Returns ``busy``, ``log`` and ``checkpointed`` (pages), and ``held_by``, who reads
+        through the log if that was in the way.
+        """
+        return self._run(jobs.checkpoint())
+
+    def rebuild_index(self, *, progress: jobs.Progress | None = None) -> Dict:
+        """Have the daemon make the search index anew; returns when it is whole.
+
+        Returns ``rebuilt`` (the indexes) and ``seconds``. Searches find everything meanwhile.
+        ``progress`` and errors as in :meth:`backup`.
+        """
+        return self._run(jobs.rebuild_index(progress))
 
     def watch(self, session_id: str | None = None, after: int | None = None) -> Watching:
         """What is committed, of one session or of all, as it happens.

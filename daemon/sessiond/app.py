@@ -10,11 +10,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from sessiond.batching import BatchLimits, BatchRule
+from sessiond.between import BetweenBatches
 from sessiond.connection import ConnectionLimits
 from sessiond.database import Applied, Database, UnsafeFile
 from sessiond.feed import Feed
 from sessiond.heartbeat import Heartbeat, Phase
 from sessiond.inbox import Inbox
+from sessiond.job_desk import JobDesk
 from sessiond.listener import Listener
 from sessiond.metrics import listen
 from sessiond.notify import Notifier
@@ -26,10 +28,10 @@ from sessiond.slow_log import SlowLog
 from sessiond.sqlite.keeper import Keeper
 from sessiond.sqlite.refusal import OpenRefused
 from sessiond.sqlite.retention import Rule
-from sessiond.stats import ReadStats, WriterStats, process_figures
+from sessiond.statistics import Statistics
+from sessiond.stats import ReadStats, WriterStats
 from sessiond.status_line import status_line
 from sessiond.version import VERSION
-from sessiond.work import Fate
 from sessiond.writer import Writer
 from sessiond_protocol.requests.feed import Event
 
@@ -37,6 +39,7 @@ log = logging.getLogger("sessiond")
 
 EX_IOERR: Final = 74
 LOOK_SECONDS: Final = 1.0
+JOB_SECONDS: Final = 5.0
 
 
 def retention_of(settings: Settings) -> Rule:
@@ -74,10 +77,12 @@ class Daemon:
         self._read_stats = ReadStats(self._slow)
         self._inbox = Inbox(settings.inbox_max_requests, settings.inbox_max_bytes)
         self._heartbeat = Heartbeat(notifier, watchdog, self._inbox.put_errand)
+        self._errands = BetweenBatches(self._inbox)
+        self._statistics = Statistics(
+            keeper, listener, self._inbox, self._writer_stats, self._read_stats, settings.pool_size
+        )
         self._feed: Feed | None = None
-        self._pool: ReadPool | None = None
         self._opening = f"opening {keeper.path}"
-        self._started = time.time()
 
     async def run(self) -> int:
         """Serve until told to stop; the exit status."""
@@ -189,14 +194,17 @@ class Daemon:
             committed=self._committed,
             alarm=self._alarm,
         )
-        pool = self._pool = ReadPool(
+        pool = self._statistics.pool = ReadPool(
             self._keeper.path, settings.pool_size, self._read_stats, server.deliver_read
         )
         self._feed = Feed(self._keeper.path, store.generation, server.deliver_events)
+        self._statistics.feed = self._feed
+        self._desk = JobDesk(store, self._errands)
+        self._statistics.jobs = self._desk.jobs
         writer.start()
         pool.start()
         self._feed.start()
-        server.serve(pool, self._feed)
+        server.serve(pool, self._feed, self._desk)
         self._keeper.serving(self._listener.path)
         self._heartbeat.ready(self._status())
         self._ready()
@@ -240,7 +248,7 @@ class Daemon:
 
     def _is_idle(self, server: Server) -> bool:
         limit = self._settings.idle_exit
-        if not limit or server.connections or self._inbox.requests:
+        if not limit or server.connections or self._inbox.requests or self._desk.jobs.running:
             return False
         return time.monotonic() - server.last_activity > limit
 
@@ -323,13 +331,13 @@ class Daemon:
         self._keeper.stopping()
         self._listener.unlink()
         server.stop_reading()
-        self._inbox.close()
         deadline = time.monotonic() + self._settings.drain_timeout
-        drained = asyncio.create_task(asyncio.to_thread(writer.join, self._settings.drain_timeout))
+        drained = asyncio.create_task(asyncio.to_thread(self._end_writing, writer, deadline))
         hurried = asyncio.create_task(self._hurry.wait())
         await asyncio.wait({drained, hurried}, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         finished = drained.done() and drained.result()
+        self._desk.release()
         while finished and time.monotonic() < deadline and not self._hurry.is_set():
             if not server.pending and not server.unsent:
                 break
@@ -343,6 +351,18 @@ class Daemon:
             os._exit(0)
         await asyncio.to_thread(self._keeper.close)
         log.info("stopped")
+
+    def _end_writing(self, writer: Writer, deadline: float) -> bool:
+        """End the jobs, then the writer; False if it is still at work at the deadline."""
+        jobs = self._desk.jobs
+        jobs.stop()
+        if not jobs.join(min(JOB_SECONDS, deadline - time.monotonic())):
+            log.warning("stopping without waiting for a job to clean up")
+        self._inbox.close()
+        finished = writer.join(max(0.0, deadline - time.monotonic()))
+        if finished:
+            self._errands.close()
+        return finished
 
     def _alarm(self, unsafe: UnsafeFile) -> None:
         """Nothing may be answered and nothing closed: say why and leave."""
@@ -365,30 +385,4 @@ class Daemon:
 
     def statistics(self) -> dict[str, Any]:
         """Everything that ``server.stats`` answers."""
-        writer = self._writer_stats
-        done = writer.requests
-        return {
-            "version": VERSION,
-            "pid": os.getpid(),
-            "state": self._server.state.value,
-            "started": self._started,
-            "database": self._keeper.path,
-            "socket": self._listener.path,
-            "total_writes": done[Fate.APPLIED] + done[Fate.FAILED],
-            "write_count": done[Fate.APPLIED],
-            "batched_writes": writer.batch_size.total,
-            "batch_count": writer.batches,
-            "pending_writes": self._inbox.requests,
-            "pool_size": self._settings.pool_size,
-            "inbox": {"requests": self._inbox.requests, "bytes": self._inbox.bytes},
-            "watchers": self._feed.watched if self._feed is not None else 0,
-            "connections": len(self._server.connections),
-            "accepted": self._server.accepted,
-            "refused": self._server.refused,
-            "clients": self._server.clients(),
-            "writer": writer.snapshot(),
-            "reads": self._read_stats.snapshot(),
-            "reads_waiting": self._pool.waiting if self._pool is not None else 0,
-            **process_figures(),
-            **self._keeper.health(),
-        }
+        return self._statistics.of(self._server)

@@ -9,11 +9,11 @@ from typing import Any, Protocol, cast
 import msgspec
 
 from sessiond.decoding import decode_work
-from sessiond.work import Work
+from sessiond.work import PARKED, Work
 from sessiond_protocol import wire
 from sessiond_protocol.channel import CLIENT_ID_BYTES
 from sessiond_protocol.errors import Code, Failure
-from sessiond_protocol.requests import Kind, Request
+from sessiond_protocol.requests import Kind
 from sessiond_protocol.requests.server import RequestStatus, ServerHello, ServerPing
 
 log = logging.getLogger("sessiond.connection")
@@ -52,8 +52,8 @@ class Hub(Protocol):
         """Hand a read to the pool."""
         ...
 
-    def answer_control(self, connection: "Connection", request: Request[Any]) -> Any:
-        """Answer a request on the event loop. Raises :class:`Failure`."""
+    def answer_control(self, connection: "Connection", work: Work) -> Any:
+        """Answer a request on the event loop, ``PARKED``: later. Raises :class:`Failure`."""
         ...
 
     def greeted(self, connection: "Connection", hello: ServerHello) -> None:
@@ -89,8 +89,7 @@ class Connection(asyncio.Protocol):
         self.peer: Any = None
         self.opened_at = time.time()
         self.requests = 0
-        self.pending = 0
-        self.pending_bytes = 0
+        self.pending = self.pending_bytes = 0
         self._unanswered: deque[int] = deque()  # numbers of writes, in the order they were sent
         self._held: list[tuple[int, Work]] = []  # reads that wait for a number
         self._paused = False
@@ -98,8 +97,7 @@ class Connection(asyncio.Protocol):
         self._superseded = False
         self._at_end = False
         self._grew_at = 0.0
-        self._sent = 0
-        self._taken = 0
+        self._sent = self._taken = 0
         self._took_at = time.monotonic()
 
     # --- the transport's side --------------------------------------------------------------
@@ -244,8 +242,11 @@ class Connection(asyncio.Protocol):
                 self._to_writer(work)
                 works.append(work)
             else:
-                result = self._hub.answer_control(self, request)
-                self.send(wire.response(work.msgid, result))
+                result = self._hub.answer_control(self, work)
+                if result is PARKED:
+                    self._count(work)
+                else:
+                    self.send(wire.response(work.msgid, result))
         except Failure as failure:
             self.send(wire.error_response(work.msgid, failure.wire()))
 
@@ -275,9 +276,12 @@ class Connection(asyncio.Protocol):
             self.pending_bytes += sum(work.size for work in works)
             self._hub.submit_writes(list(works))
 
-    def _read(self, work: Work) -> None:
+    def _count(self, work: Work) -> None:
         self.pending += 1
         self.pending_bytes += work.size
+
+    def _read(self, work: Work) -> None:
+        self._count(work)
         if work.seq is not None and self._unanswered and self._unanswered[0] <= work.seq:
             self._held.append((work.seq, work))
         else:

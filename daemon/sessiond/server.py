@@ -14,13 +14,13 @@ from sessiond.connection import Connection, ConnectionLimits
 from sessiond.database import Greeting
 from sessiond.feed import Feed
 from sessiond.inbox import Inbox
+from sessiond.job_desk import JobDesk
 from sessiond.peers import Credentials, Policy, credentials_of
 from sessiond.work import Work
 from sessiond.writer import Delivery
 from sessiond_protocol import wire
 from sessiond_protocol.channel import MAX_UNDECIDED
 from sessiond_protocol.errors import Code, Failure
-from sessiond_protocol.requests import Request
 from sessiond_protocol.requests.feed import FeedSubscribe, FeedUnsubscribe, Subscribed
 from sessiond_protocol.requests.server import (
     DatabaseFile,
@@ -84,6 +84,7 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._reads: Reads | None = None
         self._feed: Feed | None = None
+        self._jobs: JobDesk | None = None
         self.connections: set[Connection] = set()
         self._channels: dict[bytes, Connection] = {}
         self._stalled: set[Connection] = set()
@@ -93,10 +94,11 @@ class Server:
         self.refused = 0
         self.last_activity = time.monotonic()
 
-    def serve(self, reads: Reads, feed: Feed) -> None:
+    def serve(self, reads: Reads, feed: Feed, jobs: JobDesk) -> None:
         """The database is open: from now on requests are answered."""
         self._reads = reads
         self._feed = feed
+        self._jobs = jobs
         self.state = State.SERVING
 
     def protocol(self) -> Connection:
@@ -237,11 +239,13 @@ class Server:
             {"applied": False, "seconds": seconds},
         )
 
-    def answer_control(self, connection: Connection, request: Request[Any]) -> Any:
-        """Answer a request on the event loop."""
+    def answer_control(self, connection: Connection, work: Work) -> Any:
+        """Answer a request on the event loop, or say that the answer follows."""
+        request = work.request
         if isinstance(request, ServerStats):
             return self._stats()
-        if self._feed is None:
+        self.last_activity = work.received
+        if self._feed is None or self._jobs is None:
             raise self._not_yet()
         if isinstance(request, FeedSubscribe):
             added = self._feed.subscribe(
@@ -251,7 +255,7 @@ class Server:
         if isinstance(request, FeedUnsubscribe):
             self._feed.unsubscribe(request.subscription, connection)
             return None
-        raise Failure(Code.UNKNOWN_METHOD, f"{request.METHOD} is not known here")
+        return self._jobs.answer(work)
 
     # --- answers ---------------------------------------------------------------------------
 

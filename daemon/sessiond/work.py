@@ -1,13 +1,16 @@
 """What travels between the event loop, the writer and the read pool."""
 
 from enum import Enum, auto
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests import Request
 from sessiond_protocol.requests.base import Kind
+
+# Stands for the answer to a request whose answer follows later.
+PARKED: Final = object()
 
 
 class Peer(Protocol):

@@ -84,7 +84,7 @@ class Checkpoints:
         self._connection = connection
         self._clock = clock
         self._limits = limits
-        self._holders = holders
+        self.holders = holders
         self._page_size: int = value(connection, "PRAGMA page_size")
         self.last = CheckpointResult()
         self.pages = 0  # in the log, as of the last commit or checkpoint
@@ -158,7 +158,7 @@ class Checkpoints:
             self.pinned_by = ()
         elif now - self._warned_at >= _WARN_SECONDS:
             self._warned_at = now
-            self.pinned_by = tuple(map(str, self._holders()))
+            self.pinned_by = tuple(map(str, self.holders()))
             log.warning(
                 "log pinned: %d bytes of log cannot be emptied, the limit is %d; a reader holds"
                 " an old state (%s)",
@@ -166,6 +166,11 @@ class Checkpoints:
                 self._limits.hard,
                 ", ".join(self.pinned_by) or "unknown which",
             )
+
+    def truncate(self) -> CheckpointResult:
+        """Empty the log now, because somebody asks for it; ``failure`` says what went wrong."""
+        self._checkpoint("TRUNCATE", _PATIENT_MS)
+        return self.last
 
     def _checkpoint(self, mode: str, milliseconds: int) -> None:
         connection = self._connection

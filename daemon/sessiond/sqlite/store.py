@@ -8,6 +8,7 @@ from typing import Any, Final
 import apsw
 
 from sessiond.database import Applied, Greeting, UnsafeFile
+from sessiond.job import JobWork
 from sessiond.sqlite.access import CrashPoint, WriteAccess
 from sessiond.sqlite.ask import rows
 from sessiond.sqlite.batch import Batch
@@ -15,6 +16,7 @@ from sessiond.sqlite.care import Care
 from sessiond.sqlite.checkpoint import CheckpointLimits, Checkpoints
 from sessiond.sqlite.damage import FileDamaged, IndexDamaged, damage_of
 from sessiond.sqlite.forgetting import Forgetting
+from sessiond.sqlite.jobs import job_work
 from sessiond.sqlite.mending import Mending
 from sessiond.sqlite.merging import Merging
 from sessiond.sqlite.rebuild import ONE_TRANSACTION, Rebuild
@@ -27,6 +29,7 @@ from sessiond.work import Outcome, Work, refusal
 from sessiond_protocol.channel import ServerChannel
 from sessiond_protocol.errors import Code
 from sessiond_protocol.requests.feed import Event
+from sessiond_protocol.requests.job import JobStart
 from sessiond_protocol.requests.server import ServerHello
 
 log = logging.getLogger("sessiond.store")
@@ -72,14 +75,15 @@ class Store:
         deleted: Callable[[list[Event]], None] = lambda _events: None,
     ) -> None:
         self.connection = connection
-        self._lock_timeout = lock_timeout
+        self.beat = beat
+        self.lock_timeout = lock_timeout
         self._wait_turn = wait_turn
         self._lock_holder = lock_holder
         self._crash_point = crash_point
         self._clock = clock
         self._channels = Channels(connection)
-        self._checkpoints = Checkpoints(connection, clock, limits or CheckpointLimits(), holders)
-        self._access = access = WriteAccess(
+        self.checkpoints = Checkpoints(connection, clock, limits or CheckpointLimits(), holders)
+        self.access = access = WriteAccess(
             connection,
             clock=clock,
             check_files=check_files,
@@ -91,7 +95,7 @@ class Store:
         self._care = Care(
             access,
             clock,
-            self._checkpoints,
+            self.checkpoints,
             self._rebuild,
             self._mending,
             self._merging,
@@ -110,17 +114,17 @@ class Store:
     @property
     def generation(self) -> bytes:
         """16 bytes that differ after the file's history changed behind the clients."""
-        return self._access.meta.committed.generation
+        return self.access.meta.committed.generation
 
     @property
     def commits(self) -> int:
         """How many transactions were committed in this file, ever."""
-        return self._access.meta.committed.commits
+        return self.access.meta.committed.commits
 
     @property
     def foreign_commits(self) -> int:
         """Rises when another program's commit was noticed."""
-        return self._access.foreign_commits
+        return self.access.foreign_commits
 
     # --- batches ---------------------------------------------------------------------------
 
@@ -135,7 +139,7 @@ class Store:
             try:
                 self._begin()
                 begun = time.monotonic()
-                if self._access.watch.refusal is not None:
+                if self.access.watch.refusal is not None:
                     return self._not_now(works, runs, started)
                 return self._run(works, careful, left_out, runs, started, begun)
             except LockTimeout as timeout:
@@ -145,7 +149,7 @@ class Store:
             except EndedTransaction as ended:
                 if left_out:
                     # A second one: it is not this request, it is the disk.
-                    self._access.rollback()
+                    self.access.rollback()
                     return self._refused_like(ended.outcome, works, runs, started)
                 left_out[ended.index] = ended.outcome
             except (apsw.Error, IndexDamaged, FileDamaged) as error:
@@ -153,16 +157,16 @@ class Store:
                 if damage is None:
                     return self._failed_batch(error, works, runs, started)
                 self._damaged(damage)
-            self._access.rollback()
+            self.access.rollback()
             self._crash_point("between runs")
         return self._refused(works, Code.DATABASE, "the batch failed in every run", runs, started)
 
     def _begin(self) -> None:
         """Take the write lock, waiting with jitter for a foreign holder, up to a deadline."""
-        deadline = time.monotonic() + self._lock_timeout
+        deadline = time.monotonic() + self.lock_timeout
         while True:
             try:
-                self._access.begin()
+                self.access.begin()
                 return
             except apsw.BusyError as error:
                 remaining = deadline - time.monotonic()
@@ -170,7 +174,7 @@ class Store:
                     holder = self._lock_holder()
                     raise LockTimeout(
                         "another program holds the database's write lock"
-                        f" for more than {self._lock_timeout:g} s{f' ({holder})' if holder else ''}"
+                        f" for more than {self.lock_timeout:g} s{f' ({holder})' if holder else ''}"
                     ) from error
 
     def _run(
@@ -182,13 +186,13 @@ class Store:
         started: float,
         begun: float,
     ) -> Applied:
-        batch = Batch(self.connection, index_for(self._access, self._rebuild.next_cursor))
+        batch = Batch(self.connection, index_for(self.access, self._rebuild.next_cursor))
         outcomes = Run(batch, self._channels.get, careful=careful, left_out=left_out).apply(works)
         batch.finish()
         self._crash_point("before receipts")
         self._channels.write(batch.runs.items(), time.time())
         applied = time.monotonic()
-        self._access.commit()
+        self.access.commit()
         committed = time.monotonic()
         self._channels.absorb(batch.runs.items())
         self._merging.written()
@@ -215,15 +219,15 @@ class Store:
         return outcomes
 
     def _not_now(self, works: Sequence[Work], runs: int, started: float) -> Applied:
-        reason = self._access.watch.refusal or ""
-        self._access.rollback()
+        reason = self.access.watch.refusal or ""
+        self.access.rollback()
         return self._refused(works, Code.DATABASE, reason, runs, started)
 
     def _failed_batch(
         self, error: BaseException, works: Sequence[Work], runs: int, started: float
     ) -> Applied:
         """The batch's own statements failed: no request is the culprit, all are refused."""
-        self._access.rollback()
+        self.access.rollback()
         if isinstance(error, apsw.FullError):
             return self._refused(works, Code.DISK_FULL, _DISK_FULL, runs, started)
         return self._refused(works, Code.DATABASE, str(error), runs, started)
@@ -246,7 +250,7 @@ class Store:
     def _damaged(self, damage: IndexDamaged | FileDamaged) -> None:
         if isinstance(damage, IndexDamaged):
             log.warning("a search index is damaged: %s; messages are stored without it", damage)
-            self._care.index_damaged(self._access.attributed(damage))
+            self._care.index_damaged(self.access.attributed(damage))
         else:
             self._stop_writing(damage)
 
@@ -309,23 +313,27 @@ class Store:
         """
         self._channels.clear()
         self._rebuild.abandon()
-        self._access.reload()
+        self.access.reload()
 
     def rebuild_index(self) -> bool:
         """Have both indexes made anew by the next turns of :meth:`care`.
 
         False if ``messages_fts`` is another program's, whose index is not touched.
         """
-        access = self._access
+        access = self.access
         access.health.pairs = access.health.pairs or "pair index to be filled anew"
         if not access.may_rebuild_words:
             return False
         access.health.words = access.health.words or "a rebuild was asked for"
         return True
 
+    def job(self, request: JobStart) -> JobWork:
+        """What a request for long work does; see :meth:`sessiond.database.Database.job`."""
+        return job_work(self, request)
+
     def health(self) -> dict[str, Any]:
         """States and figures. Reads no file, so any thread may ask."""
-        access, checkpoints = self._access, self._checkpoints
+        access, checkpoints = self.access, self.checkpoints
         reason = self._stopped or access.watch.refusal
         rebuild, index_state = self._rebuild.progress(), access.health.text
         return {
@@ -372,7 +380,7 @@ class Store:
 
     def close(self) -> None:
         """Empty the log if no reader holds it, then close."""
-        self._checkpoints.close()
+        self.checkpoints.close()
         self.connection.close()
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from sessiond_protocol.requests import feed, message, route, server, session
+from sessiond_protocol.requests import feed, job, message, route, server, session
 from sessiond_protocol.requests.base import Kind, Request, result_type
 
-_MODULES = (session, message, route, server, feed)
+_MODULES = (session, message, route, server, feed, job)
 
 
 def _declared() -> Iterator[type[Request[Any]]]:

@@ -31,7 +31,7 @@ class Daemon:
         self.connected: set[bytes] = set()
         self.channels = Channels(file.connection, max_rows)
         self.forgetting = Forgetting(
-            file.store._access, self.channels, lambda: self.connected, self.up, self.wall
+            file.store.access, self.channels, lambda: self.connected, self.up, self.wall
         )
 
     def write(self, *numbers: int) -> None:

@@ -17,8 +17,15 @@ from sessiond_protocol.requests.session import SessionCreate, SessionPruneSlice
 # A method that clients use stays: adding one is a line here, taking one away is a new protocol.
 METHODS = {
     "batch.apply": Kind.WRITE,
+    "database.backup": Kind.CONTROL,
+    "database.check": Kind.CONTROL,
+    "database.checkpoint": Kind.CONTROL,
+    "database.vacuum": Kind.CONTROL,
     "feed.subscribe": Kind.CONTROL,
     "feed.unsubscribe": Kind.CONTROL,
+    "index.rebuild": Kind.CONTROL,
+    "job.list": Kind.CONTROL,
+    "job.status": Kind.CONTROL,
     "message.append": Kind.WRITE,
     "message.append_many": Kind.WRITE,
     "message.clear": Kind.WRITE,
