@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import click
 
-from sessiond import logs, settings
+from sessiond import cli_restore, logs, settings
 from sessiond.background import Background
 from sessiond.listener import Listener, turn_away
 from sessiond.notify import Notifier, inherited_sockets, watchdog_interval
@@ -85,6 +85,9 @@ class _Program(click.Group):
 @click.version_option(VERSION, prog_name="sessiond", message="%(prog)s %(version)s")
 def main() -> None:
     """The daemon that owns an agent's session database."""
+
+
+main.add_command(cli_restore.command)
 
 
 @main.command()
