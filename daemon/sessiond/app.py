@@ -159,7 +159,7 @@ class Daemon:
         def migrating(seconds: float) -> None:
             server.state = State.MIGRATING
             server.ready_at = time.monotonic() + seconds
-            self._keeper.migrating()
+            self._keeper.migrating(self._listener.path)
             if seconds >= 1:
                 log.info("migrating %s, about %.0f s", self._keeper.path, seconds)
 

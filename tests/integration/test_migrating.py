@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from socket import AF_UNIX
 from socket import socket as Socket  # noqa: N812 (the name of the class it is)
 from typing import Any
@@ -128,6 +129,23 @@ def test_how_it_fares_is_answered_all_the_same(home: Home, held: Foreign) -> Non
     answer = asked(home, "server.stats", {})
     assert answer.error is None
     assert msgpack.unpackb(answer.result)["state"] == "migrating"
+
+
+def test_the_wait_is_told_once_and_the_backup_made_once(home: Home, held: Foreign) -> None:
+    start(home)  # after a second of waiting
+    state = Path(paths.state_file(str(home.database)))
+    written = state.stat().st_mtime_ns
+    while "which is waited for" not in home.log:
+        assert asked(home, "server.stats", {}).error is None
+    assert state.stat().st_mtime_ns == written
+    assert home.state.socket == paths.usual_socket(str(home.database), os.geteuid())
+    held.go_on()
+    with SessionDB() as db:
+        assert db.message_count("old") == 20_000
+    assert f"is held by pid {held.pid}" in home.log
+    for once in ("which is waited for", "backup of version 1 is in", "about "):
+        assert home.log.count(once) <= 1, home.log
+    assert "exists and is kept" not in home.log
 
 
 def test_it_can_be_stopped(home: Home, held: Foreign) -> None:

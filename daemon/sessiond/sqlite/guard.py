@@ -153,16 +153,19 @@ class Guard:
         system without OFD locks it only notes the files; ``guarded`` stays False.
         """
         if file_locks.supported():
-            if self._shared_memory < 0:
-                flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
-                try:
-                    self._shared_memory = os.open(self.shared_memory_path, flags)
-                except FileNotFoundError:
-                    raise UnsafeFile(f"{self.shared_memory_path} was deleted") from None
+            try:
+                self._open_shared_memory()
+            except FileNotFoundError:
+                raise UnsafeFile(f"{self.shared_memory_path} was deleted") from None
             self._take(self._database, self.path, SHARED_FIRST, SHARED_SIZE)
             self._take(self._shared_memory, self.shared_memory_path, SHM_DEAD_MAN, 1)
         self._remember()
         self.guarded = file_locks.supported()
+
+    def _open_shared_memory(self) -> None:
+        if self._shared_memory < 0:
+            flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+            self._shared_memory = os.open(self.shared_memory_path, flags)
 
     def _take(self, descriptor: int, path: str, first: int, size: int) -> None:
         if not file_locks.take(descriptor, file_locks.READ, first, size):
@@ -321,6 +324,17 @@ class Guard:
         """Who has SQLite's write lock."""
         writers = (each for each in self.lock_holders() if each.role is Role.WRITER)
         return next(writers, None)
+
+    def blocker(self) -> str:
+        """Who is in the way of writing or of having the file, for people; also before
+        :meth:`protect`, but after SQLite has opened the file.
+        """
+        if file_locks.supported():
+            # Kept from here on, for :meth:`protect`: closing it would drop SQLite's own locks.
+            with contextlib.suppress(OSError):
+                self._open_shared_memory()
+        writer = self.writer()
+        return file_locks.describe(writer.pid if writer is not None else self.exclusive_holder())
 
     def exclusive_holder(self) -> int | None:
         """The pid of another process that has the database itself locked; None if none is seen.

@@ -34,6 +34,7 @@ Progress = Callable[[str, float], None]
 T = TypeVar("T")
 
 _EMPTY_LOG_MS: Final = 5_000
+_TELL_SECONDS: Final = 1.0
 
 
 class Keeper:
@@ -104,8 +105,8 @@ class Keeper:
     ) -> Store:
         """The store, ready for its first batch.
 
-        ``migrating`` gets the seconds that a migration may take, ``progress`` then its steps
-        and the fraction done, again and again. ``beat`` is called during every wait for
+        ``migrating`` is told once how many seconds a migration may take, ``progress`` then its
+        steps and the fraction done, again and again. ``beat`` is called during every wait for
         another program, now and later. Raises :class:`OpenRefused`, and :class:`UnsafeFile`
         after which nothing may be closed.
         """
@@ -118,14 +119,10 @@ class Keeper:
                 allow_network_fs=self._allow_network_fs,
             )
         )
-        self._patiently(
-            lambda: opening.bring_up_to_date(
-                connection,
-                lambda plan: migrating(plan.seconds),
-                progress,
-                self._crash_point,
-            )
+        upgrade = opening.Upgrade(
+            connection, lambda plan: migrating(plan.seconds), progress, self._crash_point
         )
+        self._patiently(upgrade.attempt)
         known = self._before.commits if self._before is not None else None
         self._crash_point("before start commit")
         start = self._start_commit(connection, known)
@@ -135,9 +132,15 @@ class Keeper:
         if found_log:
             self._empty_log(connection)
         pragmas.set_durability(connection, full=self._durability == "full")
-        pragmas.set_triggers(connection, look(connection).mode)
+        with opening.refusing(self.path):
+            pragmas.set_triggers(connection, look(connection).mode)
         self._patiently(self._guard.protect)
-        self._store = Store(
+        with opening.refusing(self.path):
+            self._store = self._make_store(connection)
+        return self._store
+
+    def _make_store(self, connection: apsw.Connection) -> Store:
+        return Store(
             connection,
             lock_timeout=self._lock_timeout,
             wait_turn=self._wait_turn,
@@ -151,7 +154,6 @@ class Keeper:
             retention=lambda: self.retention,
             deleted=self.deleted,
         )
-        return self._store
 
     def _start_commit(self, connection: apsw.Connection, known: int | None) -> opening.Start:
         try:
@@ -180,20 +182,32 @@ class Keeper:
             connection.set_busy_timeout(0)
 
     def _patiently(self, attempt: Callable[[], T]) -> T:
-        """Do something that another program's lock may hold up, until the deadline."""
-        deadline = time.monotonic() + self._lock_timeout
+        """Do something that another program's lock may hold up, until the deadline.
+
+        Who holds it is logged once, when that has lasted for a moment.
+        """
+        started = time.monotonic()
+        told = False
         while True:
             try:
                 return attempt()
             except (apsw.BusyError, Held) as error:
-                if time.monotonic() > deadline:
-                    holder = self._guard.exclusive_holder()
+                waited = time.monotonic() - started
+                if waited > self._lock_timeout:
                     raise OpenRefused(
                         Reason.NO_ACCESS,
-                        f"{self.path} is held by {_program(holder)}"
+                        f"{self.path} is held by {self._guard.blocker()}"
                         f" for more than {self._lock_timeout:g} s: {error}",
                     ) from error
-                self._wait_turn(deadline - time.monotonic())
+                if not told and waited >= _TELL_SECONDS:
+                    told = True
+                    log.warning(
+                        "%s is held by %s, which is waited for, up to %g s",
+                        self.path,
+                        self._guard.blocker(),
+                        self._lock_timeout,
+                    )
+                self._wait_turn(self._lock_timeout - waited)
 
     def _wait_turn(self, remaining: float) -> bool:
         """Wait a little for a lock; False when there is no point in waiting longer."""
@@ -207,9 +221,9 @@ class Keeper:
         """Say where clients find the daemon."""
         self._announcement.say(state=State.SERVING, socket=socket, **self._figures())
 
-    def migrating(self) -> None:
-        """Say that the file is being migrated."""
-        self._announcement.say(state=State.MIGRATING)
+    def migrating(self, socket: str) -> None:
+        """Say that the file is being migrated, and where clients are told how long."""
+        self._announcement.say(state=State.MIGRATING, socket=socket)
 
     def stopping(self) -> None:
         """Say that the daemon leaves."""
@@ -281,7 +295,3 @@ def _size(path: str) -> int:
         return os.stat(path).st_size
     except OSError:
         return 0
-
-
-def _program(pid: int | None) -> str:
-    return f"pid {pid}" if pid else "another program"

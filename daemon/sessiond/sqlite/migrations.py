@@ -28,6 +28,9 @@ Hook = Callable[[str], None]
 # `sessiond_meta.index_state` of a file whose index was put back but does not hold the messages.
 REBUILD_NEEDED: Final = "rebuild needed"
 
+# The steps of a plan for a file that has nothing in it yet.
+CREATE: Final = ("create",)
+
 COLUMNS_ADDED: Final[Mapping[int, tuple[str, ...]]] = {
     2: ("messages.finish_reason",),
     3: ("sessions.title",),
@@ -84,7 +87,7 @@ def plan(connection: apsw.Connection) -> Plan:
     """
     verdict = look(connection)
     if verdict.is_empty:
-        return Plan(0, schema.SCHEMA_VERSION, ("create",), False, 0.0)
+        return Plan(0, schema.SCHEMA_VERSION, CREATE, False, 0.0)
     _refuse_unreadable_version(connection, verdict)
     refuse_unusable(verdict)
     if verdict.is_newer:

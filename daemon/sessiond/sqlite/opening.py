@@ -1,7 +1,7 @@
 """Opening a database file for writing, in the order that keeps it safe.
 
 The daemon takes its lock on the file first, then :func:`open_database`,
-:func:`bring_up_to_date`, :func:`start_commit`, and only then guards the log. Nothing is
+an :class:`Upgrade`, :func:`start_commit`, and only then guards the log. Nothing is
 answered before the start commit: its sync makes durable what SQLite found in a log that a
 killed process may never have synced.
 """
@@ -19,7 +19,14 @@ from sessiond.sqlite.ask import rows, value
 from sessiond.sqlite.backup import backup_before_migration
 from sessiond.sqlite.judge import Verdict, look
 from sessiond.sqlite.location import checked_path
-from sessiond.sqlite.migrations import Plan, ensure_meta, migrate, plan, refuse_unusable
+from sessiond.sqlite.migrations import (
+    CREATE,
+    Plan,
+    ensure_meta,
+    migrate,
+    plan,
+    refuse_unusable,
+)
 from sessiond.sqlite.refusal import OpenRefused, Reason
 
 Progress = Callable[[str, float], None]
@@ -123,26 +130,58 @@ def judged(connection: apsw.Connection) -> Verdict:
     return verdict
 
 
+class Upgrade:
+    """Brings a file up to date, over as many attempts as another program's lock makes necessary.
+
+    What was announced and backed up once is not announced and backed up again. ``announce``
+    gets the plan before anything is done, if a file that exists is to be changed. An empty file
+    becomes one of the current version.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        announce: Callable[[Plan], None] = lambda _plan: None,
+        progress: Progress = lambda _step, _fraction: None,
+        hook: Hook = lambda _step: None,
+    ) -> None:
+        self._connection = connection
+        self._announce = announce
+        self._progress = progress
+        self._hook = hook
+        self._announced = False
+        self._backed_up = False
+
+    def attempt(self) -> Plan:
+        """Back up and migrate as far as needed; returns the plan that was carried out.
+
+        ``apsw.BusyError``: call again.
+        """
+        connection = self._connection
+        path = connection.filename
+        with refusing(path):
+            wanted = plan(connection)
+            if not wanted.steps:
+                return wanted
+            if not self._announced and wanted.steps != CREATE:
+                self._announced = True
+                self._announce(wanted)
+            if wanted.backup and not self._backed_up:
+                version = wanted.from_version
+                backup_before_migration(connection, path, version, self._progress, self._hook)
+                self._backed_up = True
+            migrate(connection, wanted, self._progress, self._hook)
+            return wanted
+
+
 def bring_up_to_date(
     connection: apsw.Connection,
     announce: Callable[[Plan], None] = lambda _plan: None,
     progress: Progress = lambda _step, _fraction: None,
     hook: Hook = lambda _step: None,
 ) -> Plan:
-    """Back up and migrate as far as needed; returns the plan that was carried out.
-
-    ``announce`` gets the plan before anything is done, if there is anything to do. An empty
-    file becomes one of the current version. ``apsw.BusyError``: call again.
-    """
-    path = connection.filename
-    with refusing(path):
-        wanted = plan(connection)
-        if wanted.steps:
-            announce(wanted)
-            if wanted.backup:
-                backup_before_migration(connection, path, wanted.from_version, progress, hook)
-            migrate(connection, wanted, progress, hook)
-        return wanted
+    """One attempt of an :class:`Upgrade`; ``apsw.BusyError``: call again."""
+    return Upgrade(connection, announce, progress, hook).attempt()
 
 
 def start_commit(connection: apsw.Connection, known_commits: int | None = None) -> Start:

@@ -11,7 +11,7 @@ from sessiond.sqlite import opening
 from sessiond.sqlite.ask import value
 from sessiond.sqlite.judge import Mode, look
 from sessiond.sqlite.migrations import Plan
-from sessiond.sqlite.opening import bring_up_to_date, open_database
+from sessiond.sqlite.opening import Upgrade, bring_up_to_date, open_database
 from sessiond.sqlite.refusal import OpenRefused, Reason
 from sessiond_protocol import schema
 from tests.support import old_files
@@ -233,12 +233,38 @@ def test_a_missing_or_empty_file_becomes_a_current_one(path: Path, exists: bool)
     connection = open_database(path)
     told: list[Plan] = []
     done = bring_up_to_date(connection, told.append)
-    assert told == [done]
+    assert told == []  # nothing is migrated
     assert done.steps == ("create",)
     assert look(connection).mode is Mode.OURS
     assert bring_up_to_date(connection, told.append).steps == ()
-    assert len(told) == 1
     connection.close()
+
+
+def test_a_held_up_migration_is_announced_and_backed_up_once(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old_files.make(path, 4)
+    told: list[Plan] = []
+    steps: list[str] = []
+    connection = open_database(path)
+    other = apsw.Connection(str(path))
+    try:
+        other.execute("BEGIN IMMEDIATE")
+        upgrade = Upgrade(connection, told.append, hook=steps.append)
+        with caplog.at_level("INFO"):
+            for _ in range(3):
+                with pytest.raises(apsw.BusyError):
+                    upgrade.attempt()
+        other.execute("ROLLBACK")
+        assert upgrade.attempt().steps == ("v5", "v6", "complete")
+    finally:
+        other.close()
+        connection.close()
+    assert [plan.steps for plan in told] == [("v5", "v6", "complete")]
+    assert steps.count("backup: renamed") == 1
+    assert [
+        each.message.split(" is in ")[0] for each in caplog.records if "backup" in each.name
+    ] == ["backup of version 4"]
 
 
 def test_a_link_leads_to_the_real_file_and_its_backup(tmp_path: Path) -> None:
