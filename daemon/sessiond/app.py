@@ -1,7 +1,6 @@
 """The daemon, wired together: open, serve, drain. The parts do not know each other's making."""
 
 import asyncio
-import dataclasses
 import logging
 import os
 import signal
@@ -18,12 +17,13 @@ from sessiond.heartbeat import Heartbeat, Phase
 from sessiond.inbox import Inbox
 from sessiond.job_desk import JobDesk
 from sessiond.listener import Listener
+from sessiond.live_settings import LiveSettings
 from sessiond.metrics import listen
 from sessiond.notify import Notifier
 from sessiond.peers import Policy
 from sessiond.reads import ReadPool
 from sessiond.server import Served, Server, State
-from sessiond.settings import BadSetting, Settings, specs
+from sessiond.settings import Settings
 from sessiond.slow_log import SlowLog
 from sessiond.sqlite.keeper import Keeper
 from sessiond.sqlite.refusal import OpenRefused
@@ -59,18 +59,17 @@ class Daemon:
 
     def __init__(
         self,
-        settings: Settings,
+        live: LiveSettings,
         keeper: Keeper,
         listener: Listener,
         notifier: Notifier,
         watchdog: float | None,
-        effective: Callable[[], Settings],
         ready: Callable[[], None],
     ) -> None:
-        self._settings = settings
+        self._live = live
+        settings = live.now
         self._keeper = keeper
         self._listener = listener
-        self._effective = effective
         self._ready = ready
         self._slow = SlowLog(settings.slow_request)
         self._writer_stats = WriterStats(self._slow)
@@ -79,7 +78,7 @@ class Daemon:
         self._heartbeat = Heartbeat(notifier, watchdog, self._inbox.put_errand)
         self._errands = BetweenBatches(self._inbox)
         self._statistics = Statistics(
-            keeper, listener, self._inbox, self._writer_stats, self._read_stats, settings.pool_size
+            keeper, listener, self._inbox, self._writer_stats, self._read_stats, live
         )
         self._feed: Feed | None = None
         self._opening = f"opening {keeper.path}"
@@ -279,27 +278,14 @@ class Daemon:
         self._heartbeat.ready(self._status())
 
     def _read_settings(self) -> None:
-        try:
-            wanted = self._effective()
-        except (BadSetting, OSError) as error:
-            log.error("settings stay as they are: %s", error)
-            return
-        changes = {
-            name: getattr(wanted, name)
-            for name, (spec, _) in specs().items()
-            if getattr(wanted, name) != getattr(self._settings, name)
-        }
-        now = {name: value for name, value in changes.items() if specs()[name][0].reload}
-        self._settings = dataclasses.replace(self._settings, **now)
+        self._live.read_again()
         logging.getLogger().setLevel(self._settings.log_level.upper())
         self._slow.threshold = self._settings.slow_request
         self._keeper.retention = retention_of(self._settings)
-        later = ", ".join(sorted(changes.keys() - now.keys()))
-        log.info(
-            "settings read again; changed: %s%s",
-            ", ".join(f"{name} = {value}" for name, value in now.items()) or "nothing",
-            f"; after a restart: {later}" if later else "",
-        )
+
+    @property
+    def _settings(self) -> Settings:
+        return self._live.now
 
     def _committed(self, applied: Applied) -> None:
         """What each batch changed; on the writer's thread."""

@@ -17,6 +17,7 @@ import click
 from sessiond import cli_restore, logs, settings
 from sessiond.background import Background
 from sessiond.listener import Listener, turn_away
+from sessiond.live_settings import LiveSettings
 from sessiond.notify import Notifier, inherited_sockets, watchdog_interval
 from sessiond.settings import BadSetting, Settings
 from sessiond.sqlite.access import CrashPoint
@@ -116,12 +117,16 @@ def serve(config: Path | None, detach: bool, **flags: Any) -> None:
 
     config = config.absolute() if config is not None else None  # SIGHUP reads it from elsewhere
 
-    def effective() -> Settings:
+    def effective() -> tuple[Settings, dict[str, str]]:
         content = config.read_bytes() if config is not None else None
-        return _absolute(settings.load(flags, os.environ, content, str(config))[0])
+        found, origins = settings.load(flags, os.environ, content, str(config))
+        if found.database is None and os.environ.get("HERMES_HOME"):
+            origins["database"] = "HERMES_HOME"
+        return _absolute(found), origins
 
     try:
-        chosen = effective()
+        live = LiveSettings(effective)
+        chosen = live.now
         flags.update({name: getattr(chosen, name) for name in _PATHS if flags[name] is not None})
         _make_usual_home(chosen)
         background = Background(chosen.log_file)
@@ -137,23 +142,18 @@ def serve(config: Path | None, detach: bool, **flags: Any) -> None:
         _fail(EX_CONFIG, f"{error.filename or config}: {error.strerror}")
     except ValueError as error:
         _fail(EX_CANTCREAT, f"cannot listen: {error}")
-    sys.exit(run(chosen, effective, background))
+    sys.exit(run(live, background))
 
 
 def run(
-    chosen: Settings,
-    effective: Callable[[], Settings],
-    background: Background,
-    crash_point: CrashPoint = lambda _: None,
+    live: LiveSettings, background: Background, crash_point: CrashPoint = lambda _: None
 ) -> int:
-    """Serve with these settings; the exit status. ``effective`` reads them anew.
-
-    For ``crash_point`` see :class:`Keeper`.
-    """
+    """Serve with these settings; the exit status. For ``crash_point`` see :class:`Keeper`."""
     import uvloop
 
     from sessiond.app import Daemon
 
+    chosen = live.now
     # A watchdog ends a daemon that hangs with SIGABRT: where it hung is then in the log.
     faulthandler.enable()
     sockets = inherited_sockets(os.environ, os.getpid())
@@ -188,7 +188,7 @@ def run(
         return EX_CANTCREAT
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(
-            Daemon(chosen, keeper, listener, notifier, watchdog, effective, background.ready).run()
+            Daemon(live, keeper, listener, notifier, watchdog, background.ready).run()
         )
 
 

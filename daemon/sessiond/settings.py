@@ -205,24 +205,24 @@ def load(
     """The effective settings, and where each came from.
 
     Flags win over ``SESSIOND_*``, those over the file, that over the defaults; a flag that is
-    None or empty and a variable that is empty count as not given. The origins are ``default``,
-    ``flag``, ``environment NAME`` or ``file PATH``. Raises :class:`BadSetting`.
+    None or empty and a variable that is empty count as not given. An origin is ``default``, a
+    flag such as ``--pool-size``, a variable's name, or ``path``. Raises :class:`BadSetting`.
     """
     known = specs()
     chosen: dict[str, Any] = {}
     origins = dict.fromkeys(known, "default")
     for name, value in _of_file(file, path).items():
         chosen[name] = parse(known[name][0], value, f"{name} in {path}")
-        origins[name] = f"file {path}"
+        origins[name] = path
     for name, (spec, _) in known.items():
         found = environ.get(variable(name))
         if found:
             chosen[name] = parse(spec, found, variable(name))
-            origins[name] = f"environment {variable(name)}"
+            origins[name] = variable(name)
     for name, value in flags.items():
         if value is not None and value != ():
             chosen[name] = parse(known[name][0], value, flag(name))
-            origins[name] = "flag"
+            origins[name] = flag(name)
     settings = Settings(**chosen)
     _check_together(settings)
     return settings, origins

@@ -8,6 +8,7 @@ from sessiond.feed import Feed
 from sessiond.inbox import Inbox
 from sessiond.jobs import Jobs
 from sessiond.listener import Listener
+from sessiond.live_settings import LiveSettings
 from sessiond.reads import ReadPool
 from sessiond.server import Server
 from sessiond.sqlite.keeper import Keeper
@@ -26,14 +27,14 @@ class Statistics:
         inbox: Inbox,
         writer: WriterStats,
         reads: ReadStats,
-        pool_size: int,
+        settings: LiveSettings,
     ) -> None:
         self._keeper = keeper
         self._listener = listener
         self._inbox = inbox
         self._writer = writer
         self._reads = reads
-        self._pool_size = pool_size
+        self._settings = settings
         self._started = time.time()
         self.pool: ReadPool | None = None
         self.feed: Feed | None = None
@@ -55,7 +56,7 @@ class Statistics:
             "batched_writes": writer.batch_size.total,
             "batch_count": writer.batches,
             "pending_writes": self._inbox.requests,
-            "pool_size": self._pool_size,
+            "pool_size": self._settings.now.pool_size,
             "inbox": {"requests": self._inbox.requests, "bytes": self._inbox.bytes},
             "watchers": self.feed.watched if self.feed is not None else 0,
             "connections": len(server.connections),
@@ -66,6 +67,7 @@ class Statistics:
             "reads": self._reads.snapshot(),
             "reads_waiting": self.pool.waiting if self.pool is not None else 0,
             **(self.jobs.statistics() if self.jobs is not None else {}),
+            "settings": self._settings.described(),
             **process_figures(),
             **self._keeper.health(),
         }

@@ -144,6 +144,7 @@ def test_config_says_where_things_come_from(ctl: Ctl) -> None:
     assert found["daemon"] == "answers"
     chosen = ctl.json("config", "--database", "/nowhere/x.db", "--socket", "/nowhere/s")
     assert [chosen[name]["origin"] for name in ("database", "socket")] == ["--database", "--socket"]
+    assert chosen["settings"] is None
 
 
 def test_config_without_anything_chosen(ctl: Ctl, tmp_path: Path) -> None:

@@ -38,9 +38,9 @@ def test_flags_win_over_the_environment_and_that_over_the_file() -> None:
     environ = {"SESSIOND_POOL_SIZE": "3", "SESSIOND_LOG_LEVEL": "error"}
     found, origins = settings.load({"pool_size": "5"}, environ, file, "/etc/s.toml")
     assert (found.pool_size, found.log_level, found.read_timeout) == (5, "error", 7)
-    assert origins["pool_size"] == "flag"
-    assert origins["log_level"] == "environment SESSIOND_LOG_LEVEL"
-    assert origins["read_timeout"] == "file /etc/s.toml"
+    assert origins["pool_size"] == "--pool-size"
+    assert origins["log_level"] == "SESSIOND_LOG_LEVEL"
+    assert origins["read_timeout"] == "/etc/s.toml"
     assert origins["durability"] == "default"
 
 

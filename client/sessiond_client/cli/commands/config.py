@@ -8,9 +8,16 @@ import click
 
 from sessiond_client._place import Place
 from sessiond_client.cli import output
-from sessiond_client.cli.connect import database_path, is_served, last_word, place_of
+from sessiond_client.cli.connect import (
+    database_path,
+    is_served,
+    last_word,
+    opened,
+    place_of,
+)
 from sessiond_client.cli.options import Asked, json_option, pass_asked, place_options
 from sessiond_protocol import paths, state_file
+from sessiond_protocol.errors import SessiondError
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +35,8 @@ class Chosen:
 def command(asked: Asked, as_json: bool) -> None:
     """Say which database and socket are meant, and where each came from.
 
-    Never starts a daemon.
+    Of a daemon that answers also its settings, with the flag, variable or file that each came
+    from. Never starts a daemon.
 
     \b
     Examples:
@@ -42,13 +50,37 @@ def command(asked: Asked, as_json: bool) -> None:
         "state file": Chosen(paths.state_file(place.database), "beside the file"),
         "socket": socket(place, asked.socket),
     }
-    daemon = "answers" if is_served(place) else last_word(place) or "does not answer"
+    served = is_served(place)
+    daemon = "answers" if served else last_word(place) or "does not answer"
+    settings = settings_of(asked) if served else None
     if as_json:
         values = {name.replace(" ", "_"): asdict(each) for name, each in shown.items()}
-        output.print_json({**values, "daemon": daemon})
+        output.print_json({**values, "daemon": daemon, "settings": settings})
         return
     facts = [(name, f"{each.value}\nfrom: {each.origin}") for name, each in shown.items()]
     output.print_facts([*facts, ("daemon", daemon)])
+    if settings:
+        click.echo()
+        rows = [(name, each["value"], each["origin"]) for name, each in settings.items()]
+        output.print_table(SETTING_COLUMNS, rows)
+
+
+SETTING_COLUMNS = (
+    output.Column("SETTING"),
+    output.Column("VALUE", flexible=True),
+    output.Column("FROM", most=30),
+)
+
+
+def settings_of(asked: Asked) -> dict[str, dict[str, str]] | None:
+    """The settings of the daemon that answers, by name; None if it does not tell them."""
+    try:
+        with opened(asked, autostart=False) as db:
+            found: dict[str, dict[str, str]] | None = db.get_stats().get("settings")
+    except SessiondError as error:
+        output.note(f"it does not tell its settings: {error}")
+        return None
+    return found
 
 
 def database_origin(argument: str | None, environ: Mapping[str, str]) -> str:
