@@ -35,28 +35,63 @@ def copy_to(
     it anew, unless ``connection`` has a read transaction open. ``apsw.BusyError``: a slice met
     a foreign lock; go on with another step of a new iterator.
     """
-    _make_like(connection.filename, target_path)
-    target = apsw.Connection(target_path, flags=apsw.SQLITE_OPEN_READWRITE)
+    copy = Copy(connection, target_path)
     try:
-        # The copy has no value before it is complete, so nothing of it is journalled or synced
-        # on the way.
-        target.execute("PRAGMA synchronous=OFF")
-        target.execute("PRAGMA journal_mode=OFF").fetchall()
-        with target.backup("main", connection, "main") as backup:
-            done = False
-            while not done:
-                done = backup.step(pages_per_step)
-                fraction = 1.0 - backup.remaining / max(backup.page_count, 1)
-                if not done:
-                    progress("copying", fraction)
-                    yield fraction
-        # The copied header may ask for a log; one file is easier to keep and to move.
-        target.execute("PRAGMA journal_mode=DELETE").fetchall()
+        while not copy.step(pages_per_step):
+            progress("copying", copy.fraction)
+            yield copy.fraction
     finally:
-        target.close()
-    _sync(target_path)
+        copy.close()
+    sync(target_path)
     progress("copying", 1.0)
     yield 1.0
+
+
+class Copy:
+    """A copy under way, made in slices over ``connection``; see :func:`copy_to`.
+
+    ``pages`` is the database's size at the last step, ``copied`` how many of them are done,
+    ``restarts`` how often a commit of another connection had it begin again. Whoever is done
+    closes it, on the thread that made the steps; then a complete one has to be synced.
+    """
+
+    def __init__(self, connection: apsw.Connection, target_path: str) -> None:
+        _make_like(connection.filename, target_path)
+        self._target = target = apsw.Connection(target_path, flags=apsw.SQLITE_OPEN_READWRITE)
+        self.pages = self.copied = self.restarts = 0
+        try:
+            # The copy has no value before it is complete, so nothing of it is journalled or
+            # synced on the way.
+            target.execute("PRAGMA synchronous=OFF")
+            target.execute("PRAGMA journal_mode=OFF").fetchall()
+            self._backup = target.backup("main", connection, "main")
+        except BaseException:
+            target.close()
+            raise
+
+    @property
+    def fraction(self) -> float:
+        """How much is done."""
+        return self.copied / max(self.pages, 1)
+
+    def step(self, pages: int) -> bool:
+        """Copy so many pages more; True if that was the last of it."""
+        done = self._backup.step(pages)
+        self.pages = self._backup.page_count
+        copied = self.pages - self._backup.remaining
+        if not done and copied <= self.copied:
+            self.restarts += 1
+        self.copied = copied
+        if done:
+            self._backup.finish()
+            # The copied header may ask for a log; one file is easier to keep and to move.
+            self._target.execute("PRAGMA journal_mode=DELETE").fetchall()
+        return done
+
+    def close(self) -> None:
+        """Let go of both files; a copy that is not complete is worth nothing."""
+        self._backup.close(True)
+        self._target.close()
 
 
 def backup_before_migration(
@@ -79,7 +114,7 @@ def backup_before_migration(
         logger.info("backup %s exists and is kept", final)
         return final
     try:
-        _discard(aside)
+        discard(aside)
         _check_room(connection, path)
         hook("backup: begun")
         _copy_verified(connection, aside, progress, hook)
@@ -87,12 +122,12 @@ def backup_before_migration(
         _set_aside_incomplete(final)
         os.rename(aside, final)
         hook("backup: renamed")
-        _sync(os.path.dirname(final))
+        sync(os.path.dirname(final))
     except (apsw.FullError, apsw.IOError, apsw.CantOpenError, OSError) as error:
-        _discard_quietly(aside)
+        discard_quietly(aside)
         raise _refusal(path, final, error) from error
     except OpenRefused:
-        _discard_quietly(aside)
+        discard_quietly(aside)
         raise
     logger.info("backup of version %d is in %s", version, final)
     return final
@@ -108,7 +143,7 @@ def _copy_verified(connection: apsw.Connection, aside: str, progress: Progress, 
         ):
             hook("backup: copying")
         hook("backup: copied")
-        copy = _open_copy(aside)
+        copy = open_copy(aside)
         try:
             with beating(copy, lambda: progress("backup", 0.8)):
                 found, problems = _counts(copy), _problems(copy)
@@ -162,7 +197,8 @@ def _base_tables(connection: apsw.Connection) -> list[str]:
     return [name for (name,) in names]
 
 
-def _open_copy(path: str) -> apsw.Connection:
+def open_copy(path: str) -> apsw.Connection:
+    """A finished copy, to be looked at."""
     connection = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
     connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
     return connection
@@ -173,7 +209,7 @@ def _is_complete(source: apsw.Connection, path: str, version: int) -> bool:
     if not os.path.lexists(path):
         return False
     try:
-        connection = _open_copy(path)
+        connection = open_copy(path)
     except apsw.Error:
         return False
     try:
@@ -223,7 +259,7 @@ def _make_like(source: str, target: str) -> None:
         os.close(descriptor)
 
 
-def _sync(path: str) -> None:
+def sync(path: str) -> None:
     """Make a finished copy, or the names in a directory, durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -232,14 +268,16 @@ def _sync(path: str) -> None:
         os.close(descriptor)
 
 
-def _discard(path: str) -> None:
+def discard(path: str) -> None:
+    """Remove an unfinished copy, and what SQLite may have left beside it."""
     for name in (path, f"{path}-journal", f"{path}-wal", f"{path}-shm"):
         if os.path.lexists(name):
             os.unlink(name)
 
 
-def _discard_quietly(path: str) -> None:
+def discard_quietly(path: str) -> None:
+    """The same where something worse is being told already."""
     try:
-        _discard(path)
+        discard(path)
     except OSError:
         logger.warning("cannot remove the unfinished backup %s", path)

@@ -105,10 +105,11 @@ Beat = Callable[[], None]
 def _check_file(connection: apsw.Connection, _v: Verdict, report: Report, _beat: Beat) -> None:
     for (text,) in rows(connection, f"PRAGMA integrity_check({MOST_FINDINGS})"):
         if text != "ok":
-            report.add(_kind_of(text), text)
+            report.add(kind_of(text), text)
 
 
-def _kind_of(text: str) -> Kind:
+def kind_of(text: str) -> Kind:
+    """What a line of SQLite's integrity check is about."""
     if "fts5" not in text.lower():
         return Kind.FILE
     names = set(re.findall(r"\w+", text))

@@ -14,7 +14,7 @@ from sessiond.sqlite.ask import rows
 from sessiond.sqlite.batch import Batch
 from sessiond.sqlite.care import Care
 from sessiond.sqlite.checkpoint import CheckpointLimits, Checkpoints
-from sessiond.sqlite.damage import FileDamaged, IndexDamaged, damage_of
+from sessiond.sqlite.damage import PAIRS, WORDS, FileDamaged, IndexDamaged, damage_of
 from sessiond.sqlite.forgetting import Forgetting
 from sessiond.sqlite.jobs import job_work
 from sessiond.sqlite.mending import Mending
@@ -75,6 +75,7 @@ class Store:
         deleted: Callable[[list[Event]], None] = lambda _events: None,
     ) -> None:
         self.connection = connection
+        self.path = connection.filename
         self.beat = beat
         self.lock_timeout = lock_timeout
         self._wait_turn = wait_turn
@@ -314,6 +315,13 @@ class Store:
         self._channels.clear()
         self._rebuild.abandon()
         self.access.reload()
+
+    def index_unreadable(self, text: str) -> None:
+        """A search found an index damaged: have it made anew, or both if ``text`` names none."""
+        named = [index for index in (WORDS, PAIRS) if index in text]
+        log.warning("a search index is damaged: %s; it is made anew", text)
+        for index in named or (WORDS, PAIRS):
+            self._care.index_damaged(IndexDamaged(index, text))
 
     def rebuild_index(self) -> bool:
         """Have both indexes made anew by the next turns of :meth:`care`.

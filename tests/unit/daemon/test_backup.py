@@ -142,7 +142,7 @@ def test_a_failure_on_the_way_leaves_nothing(
     def full(_path: str) -> None:
         raise apsw.FullError("database or disk is full")
 
-    monkeypatch.setattr(backup, "_sync", full)
+    monkeypatch.setattr(backup, "sync", full)
     with pytest.raises(OpenRefused) as caught:
         backup_before_migration(connection, str(path), 5)
     assert caught.value.reason is Reason.NO_SPACE

@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 import apsw
 
 from sessiond.job import Job, JobWork, Result
-from sessiond.sqlite.jobs import checkpoint
+from sessiond.sqlite.jobs import backup, check, checkpoint, rebuild, vacuum
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests.job import (
+    DatabaseBackup,
+    DatabaseCheck,
     DatabaseCheckpoint,
+    DatabaseVacuum,
+    IndexRebuild,
     JobStart,
 )
 
@@ -25,8 +29,16 @@ if TYPE_CHECKING:
 def job_work(store: "Store", request: JobStart) -> JobWork:
     """What a request for long work does."""
     match request:
+        case DatabaseBackup(path=path):
+            return _work("backup", lambda job: backup.run(job, store, path))
+        case DatabaseCheck(now=now, repair=mend):
+            return _work("check", lambda job: check.run(job, store, now=now, mend=mend))
+        case DatabaseVacuum():
+            return _work("vacuum", lambda job: vacuum.run(job, store), exclusive=True)
         case DatabaseCheckpoint():
             return _work("checkpoint", lambda job: checkpoint.run(job, store))
+        case IndexRebuild():
+            return _work("rebuild", lambda job: rebuild.run(job, store))
     raise Failure(Code.UNKNOWN_METHOD, f"{request.METHOD} is not known here")
 
 

@@ -1,0 +1,116 @@
+"""The job that copies the database into a file elsewhere."""
+
+import errno
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import apsw
+
+from sessiond.job import Job
+from sessiond.sqlite.ask import beating, rows, value
+from sessiond.sqlite.backup import discard, discard_quietly, open_copy, sync
+from sessiond.sqlite.check import Kind, kind_of
+from sessiond.sqlite.jobs.copying import STATE, Copied, check_room, copy_online, needed_bytes
+from sessiond_protocol.errors import Code, Failure
+
+if TYPE_CHECKING:
+    from sessiond.sqlite.store import Store
+
+# What lies beside a database and belongs to it.
+_COMPANIONS: Final = ("-wal", "-shm", "-journal")
+_OWN: Final = ("", *_COMPANIONS, ".sessiond", ".sessiond.lock")
+_MOST_FINDINGS: Final = 100
+_COPY_SHARE: Final = 0.8
+
+
+def run(job: Job, store: "Store", path: str) -> dict[str, Any]:
+    """Copy, verify, sync, and only then give the file its name.
+
+    The result: ``path``, ``bytes``, ``sessions``, ``messages``, ``seconds``, ``restarts`` (how
+    often another program's commits had it begin again) and ``findings``, what is wrong with the
+    search indexes in it.
+    """
+    started = time.monotonic()
+    job.say("looking for room", 0.0)
+    refuse_target(path, store.path)
+    aside = f"{path}.partial"
+    try:
+        discard(aside)
+        check_room(needed_bytes(job, store), os.path.dirname(path), f"the backup {path}")
+        copied = copy_online(
+            job, store, aside, lambda step, done: job.say(step, done * _COPY_SHARE)
+        )
+        found = _verified(job, aside, copied)
+        if os.path.lexists(path):
+            raise _exists(path)
+        os.rename(aside, path)
+        sync(os.path.dirname(path))
+    except BaseException as error:
+        discard_quietly(aside)
+        if isinstance(error, apsw.Error | OSError):
+            raise _failure(path, error) from error
+        raise
+    return {
+        "path": path,
+        "bytes": os.stat(path).st_size,
+        **found,
+        "seconds": time.monotonic() - started,
+        "restarts": copied.restarts,
+    }
+
+
+def refuse_target(path: str, database: str) -> None:
+    """Raise :class:`Failure` if a copy of the database must not be put there."""
+    if not os.path.isabs(path) or "\0" in path or not os.path.basename(path):
+        raise Failure(Code.INVALID_PARAMS, f"path must be the absolute one of a file, not {path!r}")
+    folder, name = os.path.split(path)
+    if not os.path.isdir(folder):
+        raise Failure(Code.INVALID_PARAMS, f"directory {folder} does not exist")
+    real = os.path.join(os.path.realpath(folder), name)
+    if real in {os.path.realpath(database) + suffix for suffix in _OWN}:
+        raise Failure(Code.INVALID_PARAMS, f"{path} is a file of the database itself")
+    if os.path.lexists(path):
+        raise _exists(path)
+    for suffix in _COMPANIONS:
+        if os.path.lexists(path + suffix):
+            raise Failure(
+                Code.CONFLICT, f"{path}{suffix} exists and would be taken for a part of the backup"
+            )
+
+
+def _exists(path: str) -> Failure:
+    return Failure(Code.CONFLICT, f"{path} exists, and a backup overwrites nothing")
+
+
+def _failure(path: str, error: Exception) -> Failure:
+    full = isinstance(error, apsw.FullError) or getattr(error, "errno", None) == errno.ENOSPC
+    if full:
+        return Failure(Code.DISK_FULL, f"there is no room for the backup {path}: {error}")
+    return Failure(Code.DATABASE, f"the backup {path} cannot be written: {error}")
+
+
+def _verified(job: Job, aside: str, copied: Copied) -> dict[str, Any]:
+    """What the copy holds, from the copy itself; raises if it is not what was copied."""
+    job.say("verifying", _COPY_SHARE)
+    copy = open_copy(aside)
+    try:
+        with beating(copy, lambda: job.say("verifying", _COPY_SHARE)):
+            answers = rows(copy, f"PRAGMA quick_check({_MOST_FINDINGS})")
+            problems = [str(text) for (text,) in answers if text != "ok"]
+            state = rows(copy, STATE)[0]
+            counts = {
+                table: value(copy, f"SELECT count(*) FROM {table}")
+                for table in ("sessions", "messages")
+            }
+    finally:
+        copy.close()
+    broken = [text for text in problems if kind_of(text) is Kind.FILE]
+    if broken:
+        raise Failure(
+            Code.DATABASE,
+            f"the copy is damaged, and the database may be, too: {broken[0]}; a check says more",
+        )
+    if state != (copied.commits, copied.last_id):
+        raise Failure(Code.DATABASE, f"the copy holds {state}, the database held {copied}")
+    return {**counts, "findings": problems}

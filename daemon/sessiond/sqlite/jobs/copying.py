@@ -1,0 +1,165 @@
+"""A copy of the database while it is in use, made between the batches."""
+
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import apsw
+import msgspec
+
+from sessiond.job import Cancelled, Job
+from sessiond.sqlite.ask import rows, size_in_bytes
+from sessiond.sqlite.backup import Copy, sync
+from sessiond_protocol.errors import Code, Failure
+
+if TYPE_CHECKING:
+    from sessiond.sqlite.store import Store
+
+Say = Callable[[str, float], None]
+
+SLICE_SECONDS: Final = 0.01
+_PAGES: Final = 64
+# While others are writing, the copy gets a fifth of the time.
+_BUSY_SHARE: Final = 4
+# What the kernel has not written yet when the copy is complete would be written all at once,
+# and every commit would wait behind it.
+_SYNC_BYTES: Final = 64 << 20
+_MOST_RESTARTS: Final = 3
+_BLOCKED_SECONDS: Final = 0.05
+_SPARE_BYTES: Final = 1 << 20
+
+# What tells whether a copy is that of the moment.
+STATE: Final = "SELECT (SELECT commits FROM sessiond_meta), (SELECT max(id) FROM messages)"
+
+
+class Copied(msgspec.Struct, frozen=True):
+    """What a finished copy must hold, and how often it was begun again."""
+
+    commits: int
+    last_id: int | None
+    restarts: int
+
+
+def needed_bytes(job: Job, store: "Store") -> int:
+    """What a copy of the database takes now."""
+    return job.between_batches(lambda: size_in_bytes(store.connection)) + _SPARE_BYTES
+
+
+def check_room(needed: int, folder: str, what: str) -> None:
+    """Raise :class:`Failure` if a folder's file system has no room for so many bytes."""
+    place = os.statvfs(folder)
+    free = place.f_bavail * place.f_frsize
+    if free < needed:
+        raise Failure(
+            Code.DISK_FULL, f"{what} needs {needed} bytes in {folder}, {free} are free there"
+        )
+
+
+def copy_online(job: Job, store: "Store", target: str, say: Say) -> Copied:
+    """Copy the database into a new file, which is complete and synced afterwards.
+
+    The daemon's own commits go on meanwhile and are in the copy. Those of another program start
+    it anew; when that has happened a few times, a snapshot is copied instead, which nobody can
+    disturb, but which keeps the write-ahead log from being emptied for as long. Whoever calls
+    removes the file of a copy that failed.
+    """
+    copy = job.between_batches(lambda: Copy(store.connection, target))
+    slices = _Slices(store, copy)
+    try:
+        _follow(job, slices, target, say)
+    finally:
+        _let_go(job, copy)
+    if slices.state is None:
+        os.unlink(target)
+        return _copy_snapshot(job, store, target, say, copy.restarts)
+    say("syncing", 1.0)
+    sync(target)
+    return Copied(*slices.state, copy.restarts)
+
+
+class _Slices:
+    """Slices of a copy on the writer's thread. ``state`` is there when it is complete."""
+
+    def __init__(self, store: "Store", copy: Copy) -> None:
+        self._store = store
+        self.copy = copy
+        self.spent = 0.0
+        self.blocked = False  # by a foreign lock, for this moment
+        self.state: tuple[int, int | None] | None = None
+
+    def run(self) -> bool:
+        """One slice; True if the copy is complete, or was begun again too often."""
+        started = time.monotonic()
+        self.blocked = False
+        try:
+            while True:
+                done = self.copy.step(_PAGES)
+                self.spent = time.monotonic() - started
+                if done:
+                    # Asked here, where nobody can commit in between.
+                    self.state = rows(self._store.connection, STATE)[0]
+                if done or self.copy.restarts > _MOST_RESTARTS:
+                    return True
+                if self.spent >= SLICE_SECONDS:
+                    return False
+        except apsw.BusyError:
+            self.blocked = True
+            return False
+
+
+def _follow(job: Job, slices: _Slices, target: str, say: Say) -> None:
+    copy = slices.copy
+    synced = 0
+    while not job.between_batches(slices.run):
+        say("copying", copy.fraction)
+        size = os.stat(target).st_size
+        if size - synced >= _SYNC_BYTES:
+            sync(target)
+            synced = size
+        if slices.blocked:
+            job.pause(_BLOCKED_SECONDS)
+        elif job.busy:
+            job.pause(_BUSY_SHARE * slices.spent)
+
+
+def _let_go(job: Job, copy: Copy) -> None:
+    try:
+        job.between_batches(copy.close)
+    except Cancelled:
+        copy.close()  # the writer has ended: nobody else uses its connection
+
+
+def _copy_snapshot(job: Job, store: "Store", target: str, say: Say, restarts: int) -> Copied:
+    """Copy over a connection of its own, which other connections' commits do not concern."""
+    source = open_snapshot(store.path)
+    try:
+        commits, last_id = rows(source, STATE)[0]
+        copy = Copy(source, target)
+        synced = 0
+        try:
+            while not copy.step(_PAGES):
+                say("copying a snapshot, because another program keeps writing", copy.fraction)
+                if copy.copied - synced >= _SYNC_BYTES // 4096:
+                    sync(target)
+                    synced = copy.copied
+        finally:
+            copy.close()
+    finally:
+        source.close()
+    say("syncing", 1.0)
+    sync(target)
+    return Copied(commits, last_id, restarts)
+
+
+def open_snapshot(path: str) -> apsw.Connection:
+    """A read-only connection to the database that stays at the state of this moment."""
+    source = apsw.Connection(path, flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        source.set_busy_timeout(1000)
+        source.execute("BEGIN")
+        rows(source, "SELECT 1 FROM sqlite_schema LIMIT 1")
+    except BaseException:
+        source.close()
+        raise
+    return source
