@@ -52,6 +52,10 @@ def _always() -> bool:
     return True
 
 
+class IndexDamaged(Exception):
+    """A search found an index corrupt. The daemon answers it all the same, and mends the index."""
+
+
 class DirectReader:
     """A small pool of read-only connections to one file; any thread may read."""
 
@@ -70,7 +74,7 @@ class DirectReader:
         """The raw result of a read; ``deadline`` is on the client's clock.
 
         A long read ends early once ``wanted()`` is false. Raises what the read through the
-        daemon would raise.
+        daemon would raise, and :class:`IndexDamaged`: then read through the daemon.
         """
         seat = self._take()
         try:
@@ -80,6 +84,8 @@ class DirectReader:
             result = seat[2].answer(request)
         except sqlite3.Error as error:
             seat[1].close()
+            if isinstance(request, SearchMessages) and _is_corrupt(error):
+                raise IndexDamaged from error
             if "interrupted" in str(error):
                 late = f"{request.METHOD} took longer than allowed"
                 raise errors.Timeout(late) from error
@@ -154,6 +160,11 @@ class DirectReader:
         """In a forked child: keep the parent's connections from ever being closed here."""
         _inherited.extend(connection for _, connection, _ in self._idle)
         self._begin()
+
+
+def _is_corrupt(error: sqlite3.Error) -> bool:
+    """Whether SQLite found the file, or an index in it, damaged; extended codes included."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_CORRUPT
 
 
 class Way(Enum):

@@ -1,6 +1,7 @@
 """What all asyncio objects for one database on one event loop share: a connection and readers."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import threading
@@ -12,7 +13,7 @@ from sessiond_client import _errors as errors
 from sessiond_client._call import Call
 from sessiond_client._clock import clock
 from sessiond_client._dial import Pause, Start, Try, dialling
-from sessiond_client._direct import DirectReads, Way
+from sessiond_client._direct import DirectReads, IndexDamaged, Way
 from sessiond_client._link import Link
 from sessiond_client._loop_pump import LoopPump
 from sessiond_client._place import Key, Place
@@ -54,7 +55,10 @@ class LoopShared:
             if way is Way.FILE:
                 await self.pump.settle(deadline)
                 reader = self._direct.reader
-                return await self._in_thread(lambda wanted: reader.read(request, deadline, wanted))
+                with contextlib.suppress(IndexDamaged):
+                    return await self._in_thread(
+                        lambda wanted: reader.read(request, deadline, wanted)
+                    )
         if isinstance(request, RequestStatus):
             known = self.pump.link.outcomes.find(request.client_id, request.seq)
             if known is not None:

@@ -11,7 +11,7 @@ from sessiond_client import _errors as errors
 from sessiond_client._call import Call
 from sessiond_client._clock import clock
 from sessiond_client._dial import Pause, Start, Try, dialling
-from sessiond_client._direct import DirectReads, Way
+from sessiond_client._direct import DirectReads, IndexDamaged, Way
 from sessiond_client._exchange import Pause as Wait
 from sessiond_client._link import Link
 from sessiond_client._place import Key, Place
@@ -46,7 +46,8 @@ class Shared:
                 way = self._direct.way(reads, request)
             if way is Way.FILE:
                 self.pump.settle(deadline)
-                return self._direct.reader.read(request, deadline)
+                with contextlib.suppress(IndexDamaged):
+                    return self._direct.reader.read(request, deadline)
         if isinstance(request, RequestStatus):
             known = self.pump.link.outcomes.find(request.client_id, request.seq)
             if known is not None:

@@ -194,7 +194,13 @@ class Daemon:
             alarm=self._alarm,
         )
         pool = self._statistics.pool = ReadPool(
-            self._keeper.path, settings.pool_size, self._read_stats, server.deliver_read
+            self._keeper.path,
+            settings.pool_size,
+            self._read_stats,
+            server.deliver_read,
+            index_damaged=lambda text: self._inbox.put_errand(
+                lambda: store.index_unreadable(text)
+            ),
         )
         self._feed = Feed(self._keeper.path, store.generation, server.deliver_events)
         self._statistics.feed = self._feed

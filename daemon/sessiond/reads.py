@@ -9,12 +9,15 @@ from typing import Any
 
 import apsw
 
+from sessiond.sqlite.damage import BROKEN
 from sessiond.stats import ReadStats
 from sessiond.thread_names import show_name
 from sessiond.work import Work
 from sessiond_protocol import wire
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.queries.dispatch import Reader
+from sessiond_protocol.requests import Request
+from sessiond_protocol.requests.message import SearchMessages
 
 log = logging.getLogger("sessiond.reads")
 
@@ -26,6 +29,8 @@ class ReadPool:
     """Answers reads on snapshots taken after they arrived.
 
     ``deliver`` gets a connection, the answer's bytes and the request, on a pool thread.
+    ``index_damaged`` is told there what a search found damaged that could be answered without
+    the index.
     """
 
     def __init__(
@@ -35,9 +40,11 @@ class ReadPool:
         stats: ReadStats,
         deliver: Callable[[Any, bytes, Work], None],
         *,
+        index_damaged: Callable[[str], None] = lambda _text: None,
         vfs: str = "",
     ) -> None:
         self._path = path
+        self._index_damaged = index_damaged
         self._stats = stats
         self._deliver = deliver
         self._vfs = vfs
@@ -71,7 +78,7 @@ class ReadPool:
 
     def _run(self) -> None:
         show_name()
-        seat = _Seat(self._path, self._vfs)
+        seat = _Seat(self._path, self._vfs, self._index_damaged)
         while (work := self._works.get()) is not None:
             started = time.monotonic()
             data = seat.answer(work)
@@ -83,8 +90,9 @@ class ReadPool:
 class _Seat:
     """One thread's connection, opened on first use and again after the file was replaced."""
 
-    def __init__(self, path: str, vfs: str) -> None:
+    def __init__(self, path: str, vfs: str, index_damaged: Callable[[str], None]) -> None:
         self._path = path
+        self._index_damaged = index_damaged
         self._vfs = vfs
         self._connection: apsw.Connection | None = None
         self._reader: Reader | None = None
@@ -96,7 +104,7 @@ class _Seat:
             if time.monotonic() > work.deadline:
                 raise Failure(Code.TIMEOUT, "the request's time ran out before it was read")
             reader = self._reader or self._open()
-            return wire.response(work.msgid, reader.answer(work.request))
+            return wire.response(work.msgid, self._read(reader, work.request))
         except Failure as failure:
             return wire.error_response(work.msgid, failure.wire())
         except apsw.InterruptError:
@@ -110,6 +118,23 @@ class _Seat:
             log.exception("reading %s failed in a way that nobody foresaw", work.request.METHOD)
             unforeseen = Failure(Code.INTERNAL, f"{type(error).__name__}: {error}")
             return wire.error_response(work.msgid, unforeseen.wire())
+
+    def _read(self, reader: Reader, request: Request[Any]) -> Any:
+        try:
+            return reader.answer(request)
+        except BROKEN as error:
+            if not isinstance(request, SearchMessages):
+                raise
+            found = error
+        damaged = isinstance(found, apsw.CorruptError)  # else the index may just be exchanged
+        try:
+            return reader.answer_unindexed(request)
+        except apsw.CorruptError:
+            damaged = False  # it is not the index, or not the index alone
+            raise
+        finally:
+            if damaged:
+                self._index_damaged(str(found))
 
     def _open(self) -> Reader:
         connection = apsw.Connection(

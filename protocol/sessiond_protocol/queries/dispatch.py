@@ -23,7 +23,11 @@ def _message_page(
 
 
 def _search(
-    connection: ReadConnection, facts: Facts, request: message.SearchMessages
+    connection: ReadConnection,
+    facts: Facts,
+    request: message.SearchMessages,
+    *,
+    indexed: bool = True,
 ) -> message.SearchPage:
     found = search.search(
         connection,
@@ -34,6 +38,7 @@ def _search(
         request.role_filter,
         request.limit,
         request.offset,
+        indexed=indexed,
     )
     return message.SearchPage(found.rows, found.degraded)
 
@@ -75,7 +80,14 @@ class Reader:
 
     def answer(self, request: Request[Any]) -> Any:
         """The raw result of a read. Every statement is run to its end before this returns."""
+        return QUERIES[type(request)](self._connection, self._current_facts(), request)
+
+    def answer_unindexed(self, request: message.SearchMessages) -> message.SearchPage:
+        """The same for a search that found an index damaged: slower, and complete."""
+        return _search(self._connection, self._current_facts(), request, indexed=False)
+
+    def _current_facts(self) -> Facts:
         facts = self._facts
         if facts is None or facts.cookie != schema_facts.schema_cookie(self._connection):
             facts = self._facts = schema_facts.read_facts(self._connection)
-        return QUERIES[type(request)](self._connection, facts, request)
+        return facts

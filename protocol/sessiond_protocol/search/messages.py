@@ -81,6 +81,9 @@ class _State(msgspec.Struct, frozen=True):
     last: int
 
 
+_UNKNOWN: Final = _State(healthy=False, cursor=0, last=0)
+
+
 def search(
     connection: ReadConnection,
     facts: Facts,
@@ -90,13 +93,16 @@ def search(
     role_filter: Iterable[str] | None = None,
     limit: int = 20,
     offset: int = 0,
+    *,
+    indexed: bool = True,
 ) -> SearchPage:
     """Messages that match ``query``, best first, from ``offset`` on, at most ``limit``.
 
     Each row has ``id, session_id, role, snippet, timestamp, tool_name, source, model,
     session_started, context``. ``source_filter``: only sessions of these sources (an empty list
     matches nothing); ``exclude_sources``: none of these; ``role_filter``: only messages of these
-    roles (an empty list filters nothing). Raises ``ValueError`` naming the argument for a
+    roles (an empty list filters nothing). ``indexed`` off: look through all messages, since an
+    index was found damaged. Raises ``ValueError`` naming the argument for a
     negative ``limit`` or ``offset``; errors of the database are passed on.
     """
     limit = check_integer(limit, "limit", minimum=0)
@@ -105,7 +111,7 @@ def search(
     tree = parse(query)
     if tree is None or filters is None or not limit:
         return SearchPage([])
-    state = _state(connection, facts)
+    state = _state(connection, facts) if indexed else _UNKNOWN
     found = _Search(connection, facts, tree, filters, state).page(limit, min(offset, _MOST))
     return SearchPage(found, not state.healthy or state.last - state.cursor > LONG_TAIL)
 
@@ -140,13 +146,13 @@ def _filters(
 
 def _state(connection: ReadConnection, facts: Facts) -> _State:
     if not facts.tables >= _PAIR_TABLES or "messages_fts" not in facts.tables:
-        return _State(healthy=False, cursor=0, last=0)
+        return _UNKNOWN
     rows = connection.execute(
         "SELECT index_state, cjk_cursor, (SELECT MAX(id) FROM messages)"
         " FROM sessiond_meta WHERE id = 1"
     ).fetchall()
     if not rows:
-        return _State(healthy=False, cursor=0, last=0)
+        return _UNKNOWN
     ((state, cursor, last),) = rows
     return _State(healthy=state == "", cursor=cursor, last=last or 0)
 

@@ -1,13 +1,14 @@
 """Reaching a daemon's socket, and whom to trust there."""
 
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from sessiond_client import SessionDB, Unauthorized, _place, _starter
+from sessiond_client import SessionDB, Unauthorized, _starter
 from sessiond_client._place import Place
 
 NOBODY = 65_533
@@ -28,7 +29,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 @pytest.fixture
 def stranger(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     """The same, where the kernel says that a stranger listens."""
-    monkeypatch.setattr(_place.struct, "unpack", lambda _form, _raw: (1, NOBODY, NOBODY))
+    monkeypatch.setattr(struct, "unpack", lambda _form, _raw: (1, NOBODY, NOBODY))
     return place
 
 
