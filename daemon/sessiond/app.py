@@ -198,9 +198,7 @@ class Daemon:
             settings.pool_size,
             self._read_stats,
             server.deliver_read,
-            index_damaged=lambda text: self._inbox.put_errand(
-                lambda: store.index_unreadable(text)
-            ),
+            index_damaged=lambda text: self._inbox.put_errand(lambda: store.index_unreadable(text)),
         )
         self._feed = Feed(self._keeper.path, store.generation, server.deliver_events)
         self._statistics.feed = self._feed
