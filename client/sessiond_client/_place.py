@@ -17,7 +17,7 @@ from sessiond_protocol.errors import SessiondError
 
 Key = tuple[str, str | None, bool]
 
-_SO_PEERCRED: Final = 17  # asm-generic/socket.h; not in every system's socket module
+SO_PEERCRED: Final = 17  # asm-generic/socket.h; not in every system's socket module
 
 
 def daemon_settings(
@@ -98,7 +98,7 @@ class Place:
         """Talk only to a daemon of this user, of root, or of the database's owner."""
         if sys.platform != "linux":
             return
-        raw = connected.getsockopt(SOL_SOCKET, _SO_PEERCRED, struct.calcsize("3i"))
+        raw = connected.getsockopt(SOL_SOCKET, SO_PEERCRED, struct.calcsize("3i"))
         uid = struct.unpack("3i", raw)[1] & 0xFFFF_FFFF
         allowed = {os.geteuid(), 0}
         with contextlib.suppress(OSError):

@@ -24,7 +24,17 @@ LEAST_SECONDS: Final = 1.0  # given up sooner, the daemon would not even be in t
 
 # What a service manager gives a program is meant for that program, not for what it starts.
 _OF_A_SERVICE: Final = frozenset(
-    {"NOTIFY_SOCKET", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "WATCHDOG_PID", "WATCHDOG_USEC"}
+    {
+        "INVOCATION_ID",
+        "JOURNAL_STREAM",
+        "LISTEN_FDNAMES",
+        "LISTEN_FDS",
+        "LISTEN_PID",
+        "NOTIFY_SOCKET",
+        "SYSTEMD_EXEC_PID",
+        "WATCHDOG_PID",
+        "WATCHDOG_USEC",
+    }
 )
 
 # By database: the command, its log, and how much of that was there before.

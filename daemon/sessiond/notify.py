@@ -72,9 +72,9 @@ def watchdog_interval(environ: MutableMapping[str, str], pid: int) -> float | No
     return int(microseconds) / 2_000_000
 
 
-def is_managed(environ: Mapping[str, str]) -> bool:
-    """Whether a service manager started this process, and will start it again when needed."""
-    return "INVOCATION_ID" in environ or "NOTIFY_SOCKET" in environ or "LISTEN_FDS" in environ
+def is_managed(environ: Mapping[str, str], pid: int) -> bool:
+    """Whether systemd has started this very process, not one that it descends from."""
+    return environ.get("SYSTEMD_EXEC_PID") == str(pid)
 
 
 def inherited_sockets(environ: MutableMapping[str, str], pid: int) -> list[int]:

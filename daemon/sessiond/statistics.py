@@ -9,6 +9,7 @@ from sessiond.inbox import Inbox
 from sessiond.jobs import Jobs
 from sessiond.listener import Listener
 from sessiond.live_settings import LiveSettings
+from sessiond.notify import is_managed
 from sessiond.reads import ReadPool
 from sessiond.server import Server
 from sessiond.sqlite.keeper import Keeper
@@ -47,6 +48,7 @@ class Statistics:
         return {
             "version": VERSION,
             "pid": os.getpid(),
+            "managed": self._listener.inherited or is_managed(os.environ, os.getpid()),
             "state": server.state.value,
             "started": self._started,
             "database": self._keeper.path,

@@ -30,6 +30,7 @@ COMMANDS: Final[dict[str, str]] = {
     "stats": "stats",
     "metrics": "metrics",
     "config": "config",
+    "stop": "stop",
     "install": "install",
     "uninstall": "uninstall",
     "torture": "torture",
@@ -55,6 +56,9 @@ _OTHER_NAMES: Final[dict[str, str]] = {
     "dump": "export",
     "load": "import",
     "settings": "config",
+    "kill": "stop",
+    "quit": "stop",
+    "shutdown": "stop",
 }
 
 

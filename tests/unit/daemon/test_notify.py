@@ -81,10 +81,10 @@ def test_the_watchdog_is_fed_twice_as_often_as_it_must(
     assert environ == {}
 
 
-@pytest.mark.parametrize("name", ["INVOCATION_ID", "NOTIFY_SOCKET", "LISTEN_FDS"])
-def test_a_managed_process_is_recognised(name: str) -> None:
-    assert is_managed({name: "x"})
-    assert not is_managed({"HOME": "/"})
+def test_whom_systemd_has_started_and_who_only_descends_from_that() -> None:
+    assert is_managed({"SYSTEMD_EXEC_PID": str(ME)}, ME)
+    assert not is_managed({"SYSTEMD_EXEC_PID": str(ME + 1), "INVOCATION_ID": "x"}, ME)
+    assert not is_managed({"HOME": "/"}, ME)
 
 
 @pytest.mark.parametrize(
