@@ -58,6 +58,11 @@ _GAUGES: Final[tuple[tuple[str, str, Path], ...]] = (
     ("sessiond_log_pinned", "1 while a reader keeps a too long log", ("log", "pinned")),
     ("sessiond_log_readers", "processes that read through the log", ("readers", "count")),
     (
+        "sessiond_log_oldest_reader_page",
+        "page of the log up to which the oldest reader sees",
+        ("readers", "oldest", "frame"),
+    ),
+    (
         "sessiond_checkpoint_age_seconds",
         "time since the last checkpoint",
         ("checkpoints", "age"),

@@ -103,7 +103,7 @@ def test_every_metric_is_listed() -> None:
         whole[name] = 0
     histogram = STATS["writer"]["commit_seconds"]
     whole["inbox"] = {"requests": 0, "bytes": 0}
-    whole["readers"] = {"count": 0}
+    whole["readers"] = {"count": 0, "oldest": {"frame": 1}}
     whole["schema"] = {"version": 6}
     whole["care"] = {"retention": {"deleted": 0}, "optimize": {"runs": 0}}
     whole["checkpoints"] = {**STATS["checkpoints"], "age": 1.0}

@@ -26,6 +26,7 @@ STATS: dict[str, Any] = {
     "reads": {"session.get": HISTOGRAM},
     "checkpoints": {"results": {"passive": {"complete": 5}}, "seconds": HISTOGRAM, "age": None},
     "log": {"bytes": 4096, "pinned": True},
+    "readers": {"count": 2, "oldest": {"process": "pid 5", "pid": 5, "frame": 17}},
     "pages": {"page_size": 4096, "page_count": 10, "free_pages": 2},
     "index": {"state": "degraded"},
 }
@@ -57,6 +58,8 @@ def samples(stats: dict[str, Any]) -> dict[tuple[str, tuple[tuple[str, str], ...
         ("sessiond_index_state", (("state", "degraded"),), 1),
         ("sessiond_log_bytes", (), 4096),
         ("sessiond_log_pinned", (), 1),
+        ("sessiond_log_readers", (), 2),
+        ("sessiond_log_oldest_reader_page", (), 17),
         ("sessiond_database_bytes", (), 40_960),
         ("sessiond_database_free_bytes", (), 8192),
         ("sessiond_checkpoints_total", (("mode", "passive"), ("result", "complete")), 5),
