@@ -35,6 +35,8 @@ class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
     ``trip``: a message with this content fails after it was stored.
     ``look_seconds``: how often it looks after its connections and whether it is idle.
     ``rebuild_at_once``: up to how many messages the index is made anew in one transaction.
+    ``slow_copies``: jobs copy the database page by page. ``blind``: they do not look first
+    whether there is room.
     ``audit``: a file that takes a line for every file that Python code opens.
     """
 
@@ -52,6 +54,8 @@ class Faults(msgspec.Struct, frozen=True, omit_defaults=True):
     trip: str | None = None
     look_seconds: float | None = None
     rebuild_at_once: int | None = None
+    slow_copies: bool = False
+    blind: bool = False
     audit: str | None = None
 
     @property

@@ -17,6 +17,7 @@ from sessiond.sqlite import access, keeper, opening, store
 from sessiond.sqlite.ask import rows
 from sessiond.sqlite.batch import Batch
 from sessiond.sqlite.handlers import HANDLERS
+from sessiond.sqlite.jobs import backup, check, copying, vacuum
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests.message import MessageAppend
 from tests.support import power
@@ -73,6 +74,12 @@ def build_in(faults: Faults) -> None:
         _replace(store.Store, "care", lambda _store, _idle=False, **_: False)
     if faults.answer_early:
         _answer_early()
+    if faults.slow_copies:
+        _replace(copying, "SLICE_SECONDS", 0.0)
+        _replace(copying, "PAGES", 1)
+    if faults.blind:
+        for each in (backup, check, vacuum):
+            _replace(each, "check_room", lambda *_: None)
     if faults.trip is not None:
         _trip_over(faults.trip)
     if faults.audit is not None:

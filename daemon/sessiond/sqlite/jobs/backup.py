@@ -42,9 +42,11 @@ def run(job: Job, store: "Store", path: str) -> dict[str, Any]:
             job, store, aside, lambda step, done: job.say(step, done * _COPY_SHARE)
         )
         found = _verified(job, aside, copied)
+        store.access.crash_point("job: verified")
         if os.path.lexists(path):
             raise _exists(path)
         os.rename(aside, path)
+        store.access.crash_point("job: renamed")
         sync(os.path.dirname(path))
     except BaseException as error:
         discard_quietly(aside)

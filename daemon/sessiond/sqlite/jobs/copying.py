@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Say = Callable[[str, float], None]
 
 SLICE_SECONDS: Final = 0.01
-_PAGES: Final = 64
+PAGES: Final = 64
 # While others are writing, the copy gets a fifth of the time.
 _BUSY_SHARE: Final = 4
 # What the kernel has not written yet when the copy is complete would be written all at once,
@@ -67,7 +67,7 @@ def copy_online(job: Job, store: "Store", target: str, say: Say) -> Copied:
     copy = job.between_batches(lambda: Copy(store.connection, target))
     slices = _Slices(store, copy)
     try:
-        _follow(job, slices, target, say)
+        _follow(job, store, slices, target, say)
     finally:
         _let_go(job, copy)
     if slices.state is None:
@@ -94,7 +94,7 @@ class _Slices:
         self.blocked = False
         try:
             while True:
-                done = self.copy.step(_PAGES)
+                done = self.copy.step(PAGES)
                 self.spent = time.monotonic() - started
                 if done:
                     # Asked here, where nobody can commit in between.
@@ -108,11 +108,12 @@ class _Slices:
             return False
 
 
-def _follow(job: Job, slices: _Slices, target: str, say: Say) -> None:
+def _follow(job: Job, store: "Store", slices: _Slices, target: str, say: Say) -> None:
     copy = slices.copy
     synced = 0
     while not job.between_batches(slices.run):
         say("copying", copy.fraction)
+        store.access.crash_point("job: slice")
         size = os.stat(target).st_size
         if size - synced >= _SYNC_BYTES:
             sync(target)
@@ -138,7 +139,7 @@ def _copy_snapshot(job: Job, store: "Store", target: str, say: Say, restarts: in
         copy = Copy(source, target)
         synced = 0
         try:
-            while not copy.step(_PAGES):
+            while not copy.step(PAGES):
                 say("copying a snapshot, because another program keeps writing", copy.fraction)
                 if copy.copied - synced >= _SYNC_BYTES // 4096:
                     sync(target)
