@@ -67,6 +67,11 @@ _GAUGES: Final[tuple[tuple[str, str, Path], ...]] = (
         "time since the last checkpoint",
         ("checkpoints", "age"),
     ),
+    (
+        "sessiond_backup_timestamp_seconds",
+        "when this daemon last finished a backup, Unix time",
+        ("last_backup",),
+    ),
     ("sessiond_commits", "commits in the life of the file", ("commits",)),
     ("sessiond_schema_version", "version of the database's schema", ("schema", "version")),
     ("process_start_time_seconds", "when the daemon started, Unix time", ("started",)),
@@ -185,6 +190,7 @@ def _by_label(stats: Stats) -> Iterator[Metric]:
         for result, count in results.items():
             checkpoints.add_metric([mode, result], count)
     yield checkpoints
+    yield from _of_jobs(stats)
     requests = HistogramMetricFamily(
         "sessiond_request_seconds",
         "time from a request's arrival to its answer",
@@ -196,6 +202,20 @@ def _by_label(stats: Stats) -> Iterator[Metric]:
     }.items():
         requests.add_metric([method], _buckets(histogram), histogram["sum"])
     yield requests
+
+
+def _of_jobs(stats: Stats) -> Iterator[Metric]:
+    running = GaugeMetricFamily("sessiond_jobs_running", "long work that goes on now")
+    if "jobs" in stats:
+        running.add_metric([], sum(job["state"] == "running" for job in stats["jobs"]))
+    yield running
+    finished = CounterMetricFamily(
+        "sessiond_jobs_finished", "long work that has ended", labels=["kind", "state"]
+    )
+    for kind, counts in stats.get("jobs_finished", {}).items():
+        for state, count in counts.items():
+            finished.add_metric([kind, state], count)
+    yield finished
 
 
 def _buckets(histogram: Stats) -> list[tuple[str, float]]:

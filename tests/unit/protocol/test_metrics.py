@@ -29,6 +29,9 @@ STATS: dict[str, Any] = {
     "readers": {"count": 2, "oldest": {"process": "pid 5", "pid": 5, "frame": 17}},
     "pages": {"page_size": 4096, "page_count": 10, "free_pages": 2},
     "index": {"state": "degraded"},
+    "jobs": [{"kind": "check", "state": "running"}, {"kind": "backup", "state": "done"}],
+    "jobs_finished": {"backup": {"done": 3, "failed": 1}},
+    "last_backup": 1.5e9,
 }
 
 
@@ -57,6 +60,9 @@ def samples(stats: dict[str, Any]) -> dict[tuple[str, tuple[tuple[str, str], ...
         ("sessiond_state", (("state", "stopping"),), 0),
         ("sessiond_index_state", (("state", "degraded"),), 1),
         ("sessiond_log_bytes", (), 4096),
+        ("sessiond_jobs_running", (), 1),
+        ("sessiond_jobs_finished_total", (("kind", "backup"), ("state", "failed")), 1),
+        ("sessiond_backup_timestamp_seconds", (), 1.5e9),
         ("sessiond_log_pinned", (), 1),
         ("sessiond_log_readers", (), 2),
         ("sessiond_log_oldest_reader_page", (), 17),

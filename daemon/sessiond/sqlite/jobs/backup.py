@@ -114,5 +114,9 @@ def _verified(job: Job, aside: str, copied: Copied) -> dict[str, Any]:
             f"the copy is damaged, and the database may be, too: {broken[0]}; a check says more",
         )
     if state != (copied.commits, copied.last_id):
-        raise Failure(Code.DATABASE, f"the copy holds {state}, the database held {copied}")
+        raise Failure(
+            Code.DATABASE,
+            f"the copy is not what was copied: it holds commit {state[0]} and message {state[1]},"
+            f" not {copied.commits} and {copied.last_id}",
+        )
     return {**counts, "findings": problems}
