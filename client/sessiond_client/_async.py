@@ -422,6 +422,23 @@ class AsyncSessionDB(AsyncStore):
         """
         return await self._run(jobs.backup(path, progress))
 
+    async def restore(
+        self, path: str | os.PathLike[str], *, progress: jobs.Progress | None = None
+    ) -> Dict:
+        """Have the daemon put a copy of a backup into the database's place.
+
+        The backup is checked first and never changed. Everybody who writes waits while it is
+        copied. Returns ``path``, ``kept`` (where the database before is), ``generation``,
+        ``from_version`` and ``version`` of the schema, ``sessions``, ``messages`` and
+        ``seconds``. After a failure the database is as it was.
+
+        Afterwards the database has a new generation and all connections are made anew. Writes
+        without an answer end as :class:`~sessiond_client.OutcomeUnknown`, on every client;
+        whoever watches gets ``feed_reset``. For ``progress`` and errors see :meth:`backup`; a
+        file that cannot be restored is :class:`~sessiond_client.InvalidParams`.
+        """
+        return await self._run(jobs.restore(path, progress))
+
     async def check(
         self, *, now: bool = False, repair: bool = False, progress: jobs.Progress | None = None
     ) -> Dict:

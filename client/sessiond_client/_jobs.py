@@ -30,6 +30,10 @@ def vacuum(progress: Progress | None) -> Plan[Dict]:
     return (yield from _followed(job.DatabaseVacuum(key=_key()), progress))
 
 
+def restore(path: str | os.PathLike[str], progress: Progress | None) -> Plan[Dict]:
+    return (yield from _followed(job.DatabaseRestore(path=_absolute(path), key=_key()), progress))
+
+
 def checkpoint() -> Plan[Dict]:
     return (yield from _followed(job.DatabaseCheckpoint(key=_key()), None))
 

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from sessiond.batching import BatchLimits, BatchRule
@@ -176,6 +177,7 @@ class Daemon:
             self._keeper.open, migrating, progress, self._heartbeat.beat
         )
         self._database: Database = store
+        store.restored = partial(self._restored, asyncio.get_running_loop())
         self._foreign_commits = store.foreign_commits
         limits = BatchLimits(
             settings.batch_max_requests,
@@ -299,6 +301,24 @@ class Daemon:
         assert self._feed is not None
         self._heartbeat.beat()
         self._feed.committed(applied.last_message_id, applied.events, foreign=noticed)
+
+    def _restored(
+        self, loop: asyncio.AbstractEventLoop, generation: bytes, last_message_id: int
+    ) -> None:
+        """Another history is in the database; on the writer's thread, between two batches.
+
+        What waits was meant for the one before: its clients are told that nobody knows what
+        became of it, when they come back and learn of the new generation.
+        """
+        assert self._feed is not None
+        self._inbox.discard_all()
+        self._feed.begin_again(generation, last_message_id)
+        loop.call_soon_threadsafe(self._begin_again)
+
+    def _begin_again(self) -> None:
+        self._server.close_all()
+        self._keeper.serving(self._listener.path)
+        log.warning("the database was restored from a backup; everybody has to connect again")
 
     def _deleted(self, events: list[Event]) -> None:
         """What retention deleted; on the writer's thread."""

@@ -77,6 +77,7 @@ class Feed:
         self._dirty = False
         self._lagging = False  # a watcher's socket is full: look again soon
         self._stopped = False
+        self._era = 0  # rises with every history that takes the file's place
         self._subscriptions: dict[int, Subscription] = {}
         self._numbers = itertools.count(1)
         self._thread = threading.Thread(target=self._run, name="feed", daemon=True)
@@ -108,6 +109,20 @@ class Feed:
             self._foreign = self._foreign or foreign
             self._dirty = True
             self._changed.notify()
+
+    def begin_again(self, generation: bytes, last_message_id: int) -> None:
+        """Another history has taken the file's place: whoever watches has to subscribe again.
+
+        Called by the writer, before anybody is answered from the new one.
+        """
+        with self._changed:
+            self._era += 1
+            self.generation = generation
+            self._last_id = last_message_id
+            self._rows = None
+            self._own = True
+            self._events.clear()
+            self._subscriptions.clear()
 
     def subscribe(
         self,
@@ -177,11 +192,15 @@ class Feed:
             own, self._own = self._own, False
             self._dirty = False
             subscriptions = list(self._subscriptions.values())
+            era, before = self._era, self._last_id
         if not subscriptions or self._stopped:
             self._rows = None
             return
-        before = self._last_id
-        self._last_id = max(before, reader.last_id())
+        last_id = max(before, reader.last_id())
+        with self._changed:
+            if era != self._era:
+                return  # these subscriptions are of another history
+            self._last_id = max(self._last_id, last_id)
         if (reader.changed() and not own and self._last_id == before) or foreign:
             _tell_of_foreign_commit(reader, subscriptions, self._has_older_rows(reader))
             self._rows = None

@@ -54,6 +54,11 @@ class Inbox:
         with self._arrived:
             return self._take_back(peer)
 
+    def discard_all(self) -> list[Work]:
+        """Take back what every connection has waiting."""
+        with self._arrived:
+            return [work for peer in list(self._queues) for work in self._take_back(peer)]
+
     def discard_channel(self, channel: bytes, keep: Any = None) -> list[Work]:
         """Take back what every connection but ``keep`` has waiting, if it is of this channel.
 

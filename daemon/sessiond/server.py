@@ -311,7 +311,7 @@ class Server:
         )
 
     def close_all(self) -> None:
-        """Close every connection."""
+        """Close every connection; who comes back says hello again."""
         for connection in list(self.connections):
             connection.close()
 

@@ -149,6 +149,10 @@ class Mending:
         self.passes = 0
         self.mended = 0
 
+    def begin_again(self) -> None:
+        """Another file has taken the place of the one that was known: nothing of it holds."""
+        self._low, self._looked, self._given_up = None, (-1, -1), False
+
     def step(self) -> bool:
         """One slice, if there is anything to do; True if there is more."""
         started = self._clock()

@@ -99,6 +99,11 @@ class Rebuild:
         """The second table is damaged, or of another history: start again."""
         self._filling = False
 
+    def begin_again(self) -> None:
+        """Another file has taken the place of the one that was known: nothing of it holds."""
+        self._filling = self._given_up = False
+        self._starts = 0
+
     def step(self) -> bool:
         """A slice of it; True if there is more."""
         if not self.wanted:

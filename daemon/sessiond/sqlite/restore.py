@@ -110,8 +110,8 @@ class _Restoring:
         self._is_new = is_new
         self._progress = progress
         self._hook = hook
-        self._aside = f"{path}.restoring"
-        self._unkept = f"{path}.before-restore.partial"
+        self._aside = aside_of(path)
+        self._unkept = unkept_of(path)
         self._announcement = Announcement(path)
         self._seen = 0  # data_version of what was kept
 
@@ -252,7 +252,7 @@ class _Restoring:
         """Copy the database before, complete under its name or not there."""
         if present is None and _size(self._path) == 0:
             return None
-        kept = _unused(f"{self._path}.before-restore-{time.strftime('%Y%m%d-%H%M%S')}")
+        kept = kept_path(self._path)
         if present is None:
             self._keep_files(kept)
         else:
@@ -336,7 +336,19 @@ def _is_empty(connection: apsw.Connection) -> bool:
     return look(connection).is_empty
 
 
-def _unused(path: str) -> str:
+def aside_of(database: str) -> str:
+    """Where a restore prepares what takes a database's place."""
+    return f"{database}.restoring"
+
+
+def unkept_of(database: str) -> str:
+    """Where the copy of a database before is made, until it is complete."""
+    return f"{database}.before-restore.partial"
+
+
+def kept_path(database: str) -> str:
+    """Where the database before a restore is kept, from now on; nothing lies there yet."""
+    path = f"{database}.before-restore-{time.strftime('%Y%m%d-%H%M%S')}"
     number, found = 1, path
     while os.path.lexists(found):
         number += 1

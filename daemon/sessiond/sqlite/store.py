@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import apsw
 
-from sessiond.database import Applied, Greeting, UnsafeFile
+from sessiond.database import Applied, Greeting
 from sessiond.job import JobWork
 from sessiond.sqlite.access import CrashPoint, WriteAccess
 from sessiond.sqlite.ask import rows
@@ -38,6 +38,7 @@ log = logging.getLogger("sessiond.store")
 _MOST_RUNS: Final = 6
 _DISK_FULL: Final = "the disk is full; nothing was stored"
 _HIGHEST_ID: Final = 2**63 - 1
+_LAST_ID: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'messages'"
 
 
 class LockTimeout(Exception):
@@ -110,6 +111,7 @@ class Store:
             ),
         )
         self._stopped: str | None = None
+        self.restored: Callable[[bytes, int], None] = lambda _generation, _last_id: None
         self._sizes = Sizes(connection, clock)
 
     @property
@@ -308,13 +310,17 @@ class Store:
         return more
 
     def reload(self) -> None:
-        """Forget everything known of the file: something else than batches has changed it.
-
-        After a repair, or when another history was put into its place.
-        """
+        """Forget everything known of the file: something else than batches has changed it."""
         self._channels.clear()
         self._rebuild.abandon()
         self.access.reload()
+
+    def replaced(self) -> None:
+        """Another history was put into the file's place: nothing known of the one before holds."""
+        self._stopped = None
+        self._rebuild.begin_again()
+        self._mending.begin_again()
+        self.reload()
 
     def index_unreadable(self, text: str) -> None:
         """A search found an index damaged: have it made anew, or both if ``text`` names none."""
@@ -390,9 +396,3 @@ class Store:
         """Empty the log if no reader holds it, then close."""
         self.checkpoints.close()
         self.connection.close()
-
-
-_LAST_ID: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'messages'"
-
-
-__all__ = ["CheckpointLimits", "LockTimeout", "Store", "UnsafeFile"]

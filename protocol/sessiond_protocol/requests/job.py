@@ -66,6 +66,17 @@ class DatabaseVacuum(JobStart, frozen=True):
     METHOD: ClassVar[str] = "database.vacuum"
 
 
+class DatabaseRestore(JobStart, frozen=True, kw_only=True):
+    """Put a copy of the backup at this absolute path into the database's place.
+
+    Nobody can write meanwhile. Then the database has a new generation, and every connection is
+    closed: who comes back learns of it from hello.
+    """
+
+    METHOD: ClassVar[str] = "database.restore"
+    path: str
+
+
 class DatabaseCheckpoint(JobStart, frozen=True):
     """Move the write-ahead log into the database and empty it, if no reader holds it."""
 

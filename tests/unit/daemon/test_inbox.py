@@ -242,3 +242,13 @@ def test_errands_are_handed_over_once_in_order() -> None:
     assert done == [1, 2]
     assert box.take_errands() == []
     assert not box.wait(None)
+
+
+def test_everything_is_taken_back_at_once() -> None:
+    box = inbox()
+    for peer in (A, B):
+        box.put(works(peer, 3))
+    assert names(box.discard_all()) == "aaabbb"
+    assert (box.requests, box.bytes, box.writers) == (0, 0, 0)
+    box.put(works(A, 1))
+    assert names(box.take(10, 10)) == "a"

@@ -20,6 +20,7 @@ METHODS = {
     "database.backup": Kind.CONTROL,
     "database.check": Kind.CONTROL,
     "database.checkpoint": Kind.CONTROL,
+    "database.restore": Kind.CONTROL,
     "database.vacuum": Kind.CONTROL,
     "feed.subscribe": Kind.CONTROL,
     "feed.unsubscribe": Kind.CONTROL,

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import apsw
 
 from sessiond.job import Job, JobWork, Result
-from sessiond.sqlite.jobs import backup, check, checkpoint, rebuild, vacuum
+from sessiond.sqlite.jobs import backup, check, checkpoint, rebuild, restore, vacuum
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests.job import (
     DatabaseBackup,
     DatabaseCheck,
     DatabaseCheckpoint,
+    DatabaseRestore,
     DatabaseVacuum,
     IndexRebuild,
     JobStart,
@@ -37,6 +38,8 @@ def job_work(store: "Store", request: JobStart) -> JobWork:
             return _work("vacuum", lambda job: vacuum.run(job, store), exclusive=True)
         case DatabaseCheckpoint():
             return _work("checkpoint", lambda job: checkpoint.run(job, store))
+        case DatabaseRestore(path=path):
+            return _work("restore", lambda job: restore.run(job, store, path), exclusive=True)
         case IndexRebuild():
             return _work("rebuild", lambda job: rebuild.run(job, store))
     raise Failure(Code.UNKNOWN_METHOD, f"{request.METHOD} is not known here")
