@@ -615,4 +615,4 @@ def test_commands_are_completed(ctl: Ctl) -> None:
     found = ctl.out(
         COMP_WORDS="sessionctl st", COMP_CWORD="1", _SESSIONCTL_COMPLETE="bash_complete"
     )
-    assert found.split() == ["plain,status", "plain,stats"]
+    assert found.split() == ["plain,status", "plain,stats", "plain,stop"]
