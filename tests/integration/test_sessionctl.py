@@ -613,6 +613,6 @@ def test_shells_can_complete(ctl: Ctl, shell: str) -> None:
 
 def test_commands_are_completed(ctl: Ctl) -> None:
     found = ctl.out(
-        COMP_WORDS="sessionctl st", COMP_CWORD="1", _SESSIONCTL_COMPLETE="bash_complete"
+        COMP_WORDS="sessionctl sta", COMP_CWORD="1", _SESSIONCTL_COMPLETE="bash_complete"
     )
     assert found.split() == ["plain,status", "plain,stats", "plain,stop"]

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import pytest
 
 from sessiond_client import SessionDB
 from tests.support.daemon import Daemon, running
-from tests.support.terminal import Seen, at_terminal
+from tests.support.terminal import Seen, Step, at_terminal
 
 PATIENCE = 30.0
 COMMAND = (sys.executable, "-m", "sessiond_client.cli")
@@ -76,6 +76,12 @@ class Ctl:
         seen = at_terminal(
             [*COMMAND, *words], answer=answer, environment=self.environment(**environment)
         )
+        assert "Traceback" not in seen.text
+        return seen
+
+    def steered(self, *words: str, then: Sequence[Step]) -> Seen:
+        """Run it at a terminal and react to what it shows."""
+        seen = at_terminal([*COMMAND, *words], then=then, environment=self.environment())
         assert "Traceback" not in seen.text
         return seen
 

@@ -7,8 +7,10 @@ import pty
 import re
 import struct
 import termios
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+Step = tuple[str, str | Callable[[], object]]
 
 _STYLE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -31,9 +33,18 @@ class Seen:
 
 
 def at_terminal(
-    words: Sequence[str], *, columns: int = 80, answer: str = "", environment: Mapping[str, str]
+    words: Sequence[str],
+    *,
+    columns: int = 80,
+    answer: str = "",
+    then: Sequence[Step] = (),
+    environment: Mapping[str, str],
 ) -> Seen:
-    """Run a program whose input and output are a terminal; ``answer`` is what is typed."""
+    """Run a program whose input and output are a terminal.
+
+    ``answer`` is typed at once. Each step of ``then`` waits for its text, which has to be shown
+    after the step before it, and types, or calls, what stands beside it.
+    """
     pid, terminal = pty.fork()
     if pid == 0:
         try:
@@ -45,8 +56,18 @@ def at_terminal(
     with os.fdopen(terminal, "r+b", buffering=0) as stream:
         if answer:
             stream.write(answer.encode())
-        raw = b"".join(iter(lambda: _read(stream.fileno()), b""))
+        raw = b""
+        begin, steps = 0, list(then)
+        while part := _read(stream.fileno()):
+            raw += part
+            if steps and steps[0][0].encode() in raw[begin:]:
+                begin, act = len(raw), steps.pop(0)[1]
+                if isinstance(act, str):
+                    stream.write(act.encode())
+                else:
+                    act()
     _, waited = os.waitpid(pid, 0)
+    assert steps == [], f"{steps[0][0]!r} was never shown: {raw!r}"
     return Seen(raw.decode(), os.waitstatus_to_exitcode(waited))
 
 

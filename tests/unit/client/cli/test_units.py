@@ -93,3 +93,10 @@ def test_no_stored_time_is_an_error(seconds: float) -> None:
 )
 def test_nouns_agree_with_their_number(number: int, text: str) -> None:
     assert units.plural(number, "session") == text
+
+
+def test_the_time_of_day_has_the_date_of_another_day() -> None:
+    noon = time.mktime((2025, 11, 21, 12, 0, 0, 0, 0, -1))
+    assert units.clock_time(noon, noon + 3600) == "12:00:00"
+    assert units.clock_time(noon, noon + DAY) == "2025-11-21 12:00:00"
+    assert units.clock_time(1e300, noon) == "1e+300"
