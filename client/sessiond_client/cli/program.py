@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, str]] = {
     "end": "end",
     "delete": "delete",
     "prune": "prune",
+    "restore": "restore",
     "stats": "stats",
     "top": "top",
     "metrics": "metrics",

@@ -17,7 +17,8 @@ SHOWN = re.findall(r"^\$ sessionctl (.*)$", PAGE, re.MULTILINE)
 @pytest.mark.parametrize("line", SHOWN)
 def test_a_command_of_the_page_is_understood(line: str) -> None:
     words = shlex.split(line.split(" | ")[0])
-    files = {"backup.jsonl": __file__, "~/.hermes/sessions": str(Path(__file__).parent)}
+    files = dict.fromkeys(("backup.jsonl", "state-2025-11-20.db"), __file__)
+    files["~/.hermes/sessions"] = str(Path(__file__).parent)
     words = [files.get(word, word) for word in words]
     command = program.get_command(click.Context(program), words[0])
     assert command is not None
