@@ -601,18 +601,3 @@ def test_import_makes_the_database(tmp_path: Path, ctl: Ctl, legacy: Path) -> No
         assert "2 sessions" in ctl.out("import", str(legacy), **environment)
     finally:
         os.kill(json.loads(ctl.out("status", "--json", **environment))["pid"], 15)
-
-
-# --- completion ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_shells_can_complete(ctl: Ctl, shell: str) -> None:
-    assert "sessionctl" in ctl.out(_SESSIONCTL_COMPLETE=f"{shell}_source")
-
-
-def test_commands_are_completed(ctl: Ctl) -> None:
-    found = ctl.out(
-        COMP_WORDS="sessionctl sta", COMP_CWORD="1", _SESSIONCTL_COMPLETE="bash_complete"
-    )
-    assert found.split() == ["plain,status", "plain,stats", "plain,stop"]

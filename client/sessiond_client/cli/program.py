@@ -35,6 +35,7 @@ COMMANDS: Final[dict[str, str]] = {
     "stop": "stop",
     "install": "install",
     "uninstall": "uninstall",
+    "completion": "completion",
     "torture": "torture",
     "bench": "bench",
 }
@@ -133,7 +134,7 @@ def program() -> None:
       sessionctl show 20251121_06
       sessionctl search '"good morning" NOT tea*'
 
-    Completion: eval "$(_SESSIONCTL_COMPLETE=bash_source sessionctl)", likewise for zsh and fish.
+    Completion: eval "$(sessionctl completion bash)", likewise for zsh; see completion --help.
     """
 
 
