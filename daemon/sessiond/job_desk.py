@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ from sessiond.jobs import Jobs
 from sessiond.work import PARKED, Work
 from sessiond_protocol import wire
 from sessiond_protocol.errors import Code, Failure
-from sessiond_protocol.requests.job import MOST_WAIT, JobList, JobStart, JobStatus
+from sessiond_protocol.requests.job import MOST_WAIT, JobList, JobStart, JobState, JobStatus
 
 
 class JobDesk:
@@ -31,6 +32,8 @@ class JobDesk:
         """The answer, or ``PARKED`` when it follows later. Raises :class:`Failure`."""
         request = work.request
         if isinstance(request, JobStart):
+            if request.NAMES_FILE:
+                _refuse_others(work)
             return self.jobs.start(self._database.job(request), request.key)
         if isinstance(request, JobStatus):
             return self._status(work, request)
@@ -57,19 +60,35 @@ class JobDesk:
         parked = self._parked.get(job_id)
         if parked is None:
             return
-        state = self.jobs.state(job_id)
+        state = self._state(job_id)
         for work, timer in list(parked.items()):
             assert isinstance(work.request, JobStatus)
-            if state.state != "running" or state.version > work.request.version:
+            if (
+                isinstance(state, Failure)
+                or state.state != "running"
+                or state.version > work.request.version
+            ):
                 timer.cancel()
                 self._answer(job_id, work)
+
+    def _state(self, job_id: int) -> JobState | Failure:
+        try:
+            return self.jobs.state(job_id)
+        except Failure as failure:  # so many have ended since that it is forgotten
+            return failure
 
     def _answer(self, job_id: int, work: Work) -> None:
         parked = self._parked[job_id]
         del parked[work]
         if not parked:
             del self._parked[job_id]
-        work.peer.answered(wire.response(work.msgid, self.jobs.state(job_id)), [work])
+        state = self._state(job_id)
+        data = (
+            wire.error_response(work.msgid, state.wire())
+            if isinstance(state, Failure)
+            else wire.response(work.msgid, state)
+        )
+        work.peer.answered(data, [work])
 
     def release(self) -> None:
         """Answer everybody who waits, whatever there is to say."""
@@ -77,3 +96,14 @@ class JobDesk:
             for work, timer in list(works.items()):
                 timer.cancel()
                 self._answer(job_id, work)
+
+
+def _refuse_others(work: Work) -> None:
+    """Whoever may use the database may not, for that, do what the daemon's user may with files."""
+    uid = work.peer.peer.uid
+    if uid not in (0, os.geteuid()):
+        raise Failure(
+            Code.UNAUTHORIZED,
+            f"{work.request.METHOD} is for root and uid {os.geteuid()}, which the daemon runs as,"
+            f" not for uid {uid}",
+        )

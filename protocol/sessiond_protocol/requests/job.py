@@ -1,6 +1,6 @@
 """Requests for long work on the database: each starts a job and answers its id at once."""
 
-from typing import Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 import msgspec
 
@@ -8,6 +8,9 @@ from sessiond_protocol.requests.base import Count, Kind, Request
 
 # The longest that ``job.status`` waits for a change, in seconds.
 MOST_WAIT: Final = 10.0
+
+
+Key = Annotated[bytes, msgspec.Meta(max_length=64)]
 
 
 class JobState(msgspec.Struct, frozen=True):
@@ -34,17 +37,21 @@ class JobStart(Request[int], frozen=True):
     """What starts a job has in common.
 
     ``key`` makes it safe to ask again after a lost connection: a job that was started under the
-    same key is not started twice, its id is answered.
+    same key is not started twice, its id is answered. ``NAMES_FILE`` is True for one that has
+    the daemon read or write a file of the caller's choice: it is for root and for the daemon's
+    own user alone, who could do so anyway.
     """
 
     KIND: ClassVar[Kind] = Kind.CONTROL
-    key: bytes = b""
+    NAMES_FILE: ClassVar[bool] = False
+    key: Key = b""
 
 
 class DatabaseBackup(JobStart, frozen=True, kw_only=True):
     """Copy the database, while it is in use, into a new file at this absolute path."""
 
     METHOD: ClassVar[str] = "database.backup"
+    NAMES_FILE: ClassVar[bool] = True
     path: str
 
 
@@ -74,6 +81,7 @@ class DatabaseRestore(JobStart, frozen=True, kw_only=True):
     """
 
     METHOD: ClassVar[str] = "database.restore"
+    NAMES_FILE: ClassVar[bool] = True
     path: str
 
 

@@ -12,7 +12,7 @@ from sessiond.sqlite.backup import discard, discard_quietly, open_copy
 from sessiond.sqlite.check import DERIVED, Kind, Report, check, repair
 from sessiond.sqlite.jobs.copying import check_room, copy_online, needed_bytes, open_snapshot
 from sessiond.sqlite.jobs.rebuild import follow
-from sessiond.sqlite.jobs.turns import look_again, own_transaction, patiently
+from sessiond.sqlite.jobs.turns import look_again, own_transaction, patiently, refuse_unwritable
 
 if TYPE_CHECKING:
     from sessiond.sqlite.store import Store
@@ -70,6 +70,7 @@ def _looked(job: Job, connection: apsw.Connection) -> Report:
 def _repaired(job: Job, store: "Store", report: Report) -> list[Kind]:
     if not report.counts.keys() & DERIVED:
         return []
+    refuse_unwritable(store)
     job.say("repairing, others wait")
 
     def errand() -> list[Kind]:

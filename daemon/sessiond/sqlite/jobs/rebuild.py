@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sessiond.job import Job
 from sessiond.sqlite.ask import value
+from sessiond.sqlite.jobs.turns import refuse_unwritable
 from sessiond_protocol.errors import Code, Failure
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def run(job: Job, store: "Store") -> dict[str, Any]:
     program's), and ``seconds``.
     """
     started = time.monotonic()
+    refuse_unwritable(store)
     words = job.between_batches(store.rebuild_index)
     follow(job, store, words=words)
     rebuilt = ["messages_fts"] if words else []

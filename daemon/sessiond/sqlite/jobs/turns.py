@@ -20,6 +20,13 @@ T = TypeVar("T")
 _PAUSE_SECONDS: Final = 0.05
 
 
+def refuse_unwritable(store: "Store") -> None:
+    """Raise :class:`Failure` while nothing may be written, for instance to a damaged file."""
+    health = store.health()
+    if not health["writable"]:
+        raise Failure(Code.DATABASE, str(health["reason"]))
+
+
 def patiently(
     job: Job,
     store: "Store",

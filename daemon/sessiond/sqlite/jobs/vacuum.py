@@ -11,7 +11,7 @@ import apsw
 from sessiond.job import Job
 from sessiond.sqlite.ask import rows, size_in_bytes, value
 from sessiond.sqlite.jobs.copying import check_room
-from sessiond.sqlite.jobs.turns import look_again, own_transaction, patiently
+from sessiond.sqlite.jobs.turns import look_again, own_transaction, patiently, refuse_unwritable
 
 if TYPE_CHECKING:
     from sessiond.sqlite.store import Store
@@ -24,6 +24,7 @@ def run(job: Job, store: "Store") -> dict[str, Any]:
     beside the database. The result: ``bytes_before``, ``bytes_after`` and ``seconds``.
     """
     started = time.monotonic()
+    refuse_unwritable(store)
     job.say("looking for room")
     before, used = job.between_batches(lambda: _sizes(store.connection))
     folder = os.path.dirname(store.path)
