@@ -53,86 +53,60 @@ def token_fields(counts: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def message_fields(
-    role: str,
-    content: Any,
-    tool_name: str | None,
-    tool_calls: Any,
-    tool_call_id: str | None,
-    token_count: int | None,
-    finish_reason: str | None,
-    reasoning: str | None,
-    reasoning_details: Any,
-    codex_reasoning_items: Any,
-    timestamp: float | None,
-    message_key: str | None,
-) -> dict[str, Any]:
-    """The arguments of ``append_message`` as one mapping."""
-    return {
-        "role": role,
-        "content": content,
-        "tool_name": tool_name,
-        "tool_calls": tool_calls,
-        "tool_call_id": tool_call_id,
-        "token_count": token_count,
-        "finish_reason": finish_reason,
-        "reasoning": reasoning,
-        "reasoning_details": reasoning_details,
-        "codex_reasoning_items": codex_reasoning_items,
-        "timestamp": timestamp,
-        "message_key": message_key,
-    }
+def stored_message(
+    role: str | None = None,
+    content: Any = None,
+    tool_name: str | None = None,
+    tool_calls: Any = None,
+    tool_call_id: str | None = None,
+    token_count: int | None = None,
+    finish_reason: str | None = None,
+    reasoning: str | None = None,
+    reasoning_details: Any = None,
+    codex_reasoning_items: Any = None,
+    timestamp: float | None = None,
+    message_key: str | None = None,
+) -> message.Message:
+    """A message as it is sent, from the arguments of ``append_message`` in their order."""
+    value = None
+    if content is not None:
+        content, value, _ = values.split_content(content)
+    # Most are None: whatever is not here costs no call.
+    return message.Message(
+        role=required(role or "unknown", "role"),
+        timestamp=time.time() if timestamp is None else values.check_real(timestamp, "timestamp"),
+        content=content,
+        content_value=value,
+        tool_name=None if tool_name is None else text(tool_name, "tool_name"),
+        tool_calls=values.encode_json(tool_calls, "tool_calls") if tool_calls else None,
+        tool_call_count=values.count_tool_calls(tool_calls) if tool_calls else 0,
+        tool_call_id=None if tool_call_id is None else text(tool_call_id, "tool_call_id"),
+        token_count=None
+        if token_count is None
+        else values.check_integer(token_count, "token_count"),
+        finish_reason=None if finish_reason is None else text(finish_reason, "finish_reason"),
+        reasoning=None if reasoning is None else text(reasoning, "reasoning"),
+        reasoning_details=values.encode_json(reasoning_details, "reasoning_details")
+        if reasoning_details
+        else None,
+        codex_reasoning_items=values.encode_json(codex_reasoning_items, "codex_reasoning_items")
+        if codex_reasoning_items
+        else None,
+        message_key=None if message_key is None else text(message_key, "message_key"),
+    )
 
 
-def stored_message(fields: Mapping[str, Any]) -> message.Message:
-    """A message as it is sent, from the arguments of ``append_message``."""
+MESSAGE_FIELDS = frozenset(stored_message.__annotations__) - {"return"}
+
+
+def message_of(fields: Mapping[str, Any]) -> message.Message:
+    """A message as it is sent, from a mapping of the arguments of ``append_message``."""
     unknown = fields.keys() - MESSAGE_FIELDS
     if unknown:
         raise ValueError(
             f"unknown message field {min(unknown)!r}, allowed: {', '.join(sorted(MESSAGE_FIELDS))}"
         )
-    column, value, _ = values.split_content(fields.get("content"))
-    timestamp = fields.get("timestamp")
-    token_count = fields.get("token_count")
-    tool_calls = fields.get("tool_calls")
-    return message.Message(
-        role=required(fields.get("role") or "unknown", "role"),
-        timestamp=time.time() if timestamp is None else values.check_real(timestamp, "timestamp"),
-        content=column,
-        content_value=value,
-        tool_name=text(fields.get("tool_name"), "tool_name"),
-        tool_calls=values.encode_json(tool_calls, "tool_calls"),
-        tool_call_count=values.count_tool_calls(tool_calls),
-        tool_call_id=text(fields.get("tool_call_id"), "tool_call_id"),
-        token_count=None
-        if token_count is None
-        else values.check_integer(token_count, "token_count"),
-        finish_reason=text(fields.get("finish_reason"), "finish_reason"),
-        reasoning=text(fields.get("reasoning"), "reasoning"),
-        reasoning_details=values.encode_json(fields.get("reasoning_details"), "reasoning_details"),
-        codex_reasoning_items=values.encode_json(
-            fields.get("codex_reasoning_items"), "codex_reasoning_items"
-        ),
-        message_key=text(fields.get("message_key"), "message_key"),
-    )
-
-
-MESSAGE_FIELDS = frozenset(
-    {
-        "role",
-        "content",
-        "tool_name",
-        "tool_calls",
-        "tool_call_id",
-        "token_count",
-        "finish_reason",
-        "reasoning",
-        "reasoning_details",
-        "codex_reasoning_items",
-        "timestamp",
-        "message_key",
-    }
-)
+    return stored_message(**fields)
 
 
 def stored_messages(messages: Sequence[Mapping[str, Any]]) -> list[message.Message]:
@@ -143,7 +117,7 @@ def stored_messages(messages: Sequence[Mapping[str, Any]]) -> list[message.Messa
             kind = type(fields).__name__
             raise ValueError(f"messages[{index}] must be a mapping, not {kind}")
         try:
-            stored.append(stored_message(fields))
+            stored.append(message_of(fields))
         except ValueError as error:
             raise ValueError(f"messages[{index}]: {error}") from error
     return stored

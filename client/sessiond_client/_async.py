@@ -254,11 +254,11 @@ class AsyncSessionDB(AsyncStore):
         same ``message_key`` in the same session stores nothing and returns the first one's id.
         Raises ``sqlite3.IntegrityError`` if the session does not exist.
         """
-        fields = plans.message_fields(
+        message = plans.stored_message(
             role, content, tool_name, tool_calls, tool_call_id, token_count, finish_reason,
             reasoning, reasoning_details, codex_reasoning_items, timestamp, message_key,
         )  # fmt: skip
-        return await self._run(plans.append_message(session_id, fields))
+        return await self._run(plans.append_message(session_id, message))
 
     def append_message_nowait(
         self,
@@ -282,11 +282,11 @@ class AsyncSessionDB(AsyncStore):
         Many may be on their way; they are stored in the order of the calls. The errors of
         :meth:`append_message` are the future's, except for arguments that cannot be stored.
         """
-        fields = plans.message_fields(
+        message = plans.stored_message(
             role, content, tool_name, tool_calls, tool_call_id, token_count, finish_reason,
             reasoning, reasoning_details, codex_reasoning_items, timestamp, message_key,
         )  # fmt: skip
-        return self._later(plans.append_request(session_id, fields))
+        return self._later(plans.append_request(session_id, message))
 
     async def append_messages(
         self, session_id: str, messages: Sequence[Mapping[str, Any]]

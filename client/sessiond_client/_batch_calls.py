@@ -151,7 +151,7 @@ class BatchCalls(Collection):
         message_key: str | None = None,
     ) -> int:
         """Collect :meth:`SessionDB.append_message`; its place in ``results``."""
-        fields = plans.message_fields(
+        message = plans.stored_message(
             role,
             content,
             tool_name,
@@ -165,7 +165,7 @@ class BatchCalls(Collection):
             timestamp,
             message_key,
         )
-        return self._add(plans.append_message(session_id, fields))
+        return self._add(plans.append_message(session_id, message))
 
     def append_messages(self, session_id: str, messages: Sequence[Mapping[str, Any]]) -> int:
         """Collect :meth:`SessionDB.append_messages`; its place in ``results``."""

@@ -19,7 +19,7 @@ from sessiond_client._arguments import (
     texts,
     token_fields,
 )
-from sessiond_client._arguments import message_fields as message_fields
+from sessiond_client._arguments import message_of as message_of
 from sessiond_client._arguments import stored_message as stored_message
 from sessiond_protocol import content as values
 from sessiond_protocol import rows
@@ -168,15 +168,15 @@ def get_next_title_in_lineage(base_title: str) -> Plan[str]:
 # --- messages ------------------------------------------------------------------------------
 
 
-def append_request(session_id: str, fields: Mapping[str, Any]) -> message.MessageAppend:
+def append_request(session_id: str, stored: message.Message) -> message.MessageAppend:
     return message.MessageAppend(
         session_id=required(session_id, "session_id"),
-        message=stored_message(fields),
+        message=stored,
     )
 
 
-def append_message(session_id: str, fields: Mapping[str, Any]) -> Plan[int]:
-    message_id: int = yield append_request(session_id, fields)
+def append_message(session_id: str, stored: message.Message) -> Plan[int]:
+    message_id: int = yield append_request(session_id, stored)
     return message_id
 
 

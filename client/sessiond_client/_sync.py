@@ -252,11 +252,11 @@ class SessionDB(BlockingStore):
         same ``message_key`` in the same session stores nothing and returns the first one's id.
         Raises ``sqlite3.IntegrityError`` if the session does not exist.
         """
-        fields = plans.message_fields(
+        message = plans.stored_message(
             role, content, tool_name, tool_calls, tool_call_id, token_count, finish_reason,
             reasoning, reasoning_details, codex_reasoning_items, timestamp, message_key,
         )  # fmt: skip
-        return self._run(plans.append_message(session_id, fields))
+        return self._run(plans.append_message(session_id, message))
 
     def append_message_nowait(
         self,
@@ -280,11 +280,11 @@ class SessionDB(BlockingStore):
         Many may be on their way; they are stored in the order of the calls. The errors of
         :meth:`append_message` are the future's, except for arguments that cannot be stored.
         """
-        fields = plans.message_fields(
+        message = plans.stored_message(
             role, content, tool_name, tool_calls, tool_call_id, token_count, finish_reason,
             reasoning, reasoning_details, codex_reasoning_items, timestamp, message_key,
         )  # fmt: skip
-        return self._later(plans.append_request(session_id, fields))
+        return self._later(plans.append_request(session_id, message))
 
     def append_messages(self, session_id: str, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """Store several messages, all or none; their ids. Keys as in :meth:`append_message`."""

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import faulthandler
+import gc
 import grp
 import logging
 import os
@@ -33,6 +34,8 @@ log = logging.getLogger("sessiond")
 EX_USAGE: Final = 64
 EX_CANTCREAT: Final = 73
 EX_CONFIG: Final = 78
+
+_COLLECT_AFTER: Final = 100_000  # objects that are still there
 
 _PATHS: Final = ("database", "socket", "log_file")
 
@@ -186,6 +189,10 @@ def run(
         notifier.send(status=f"cannot listen: {error}")
         turn_away(sockets)
         return EX_CANTCREAT
+    # What a request leaves is freed by counting references. Left as it is, the collector would go
+    # through everything that waits, again and again, and find nothing.
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 20)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(
             Daemon(live, keeper, listener, notifier, watchdog, background.ready).run()

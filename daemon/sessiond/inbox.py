@@ -23,6 +23,8 @@ class Inbox:
         self._queues: dict[Any, deque[Work]] = {}
         self._errands: deque[Callable[[], None]] = deque()
         self._closed = False
+        # The writer is not woken for less than this many connections or requests.
+        self._enough_writers = self._enough_requests = 1
         self.requests = 0
         self.bytes = 0
 
@@ -41,7 +43,11 @@ class Inbox:
             queue.extend(works)
             self.requests += len(works)
             self.bytes += sum(work.size for work in works)
-            self._arrived.notify()
+            if self._is_enough():
+                self._arrived.notify()
+
+    def _is_enough(self) -> bool:
+        return len(self._queues) >= self._enough_writers or self.requests >= self._enough_requests
 
     def put_errand(self, errand: Callable[[], None]) -> None:
         """Have the writer run ``errand`` between batches."""
@@ -95,10 +101,11 @@ class Inbox:
     def wait_for_more(self, writers: int, requests: int, timeout: float) -> None:
         """Wait for so many connections or requests to have something here, or ``timeout``."""
         with self._arrived:
-            self._arrived.wait_for(
-                lambda: len(self._queues) >= writers or self.requests >= requests or self._closed,
-                timeout,
-            )
+            self._enough_writers, self._enough_requests = writers, requests
+            try:
+                self._arrived.wait_for(lambda: self._is_enough() or self._closed, timeout)
+            finally:
+                self._enough_writers = self._enough_requests = 1
 
     def take_errands(self) -> list[Callable[[], None]]:
         """Everything the writer should run before its next batch."""

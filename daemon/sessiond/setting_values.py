@@ -182,7 +182,9 @@ def shown(spec: Spec, value: Any) -> str:
                     return f"{value // size}{unit}"
             return str(value)
         case "seconds":
-            return f"{value:.15g}s"
+            in_ms = f"{value * 1000:.15g}"
+            exact = 0 < value < 0.1 and float(in_ms) * _SECONDS["ms"] == value
+            return f"{in_ms}ms" if exact else f"{value:.15g}s"
         case "number":
             return f"{value:.15g}"
         case "flag":

@@ -60,7 +60,7 @@ class Settings:
         8 * MIB, "bytes of requests in one transaction", "bytes", low=KIB, high=GIB
     )
     batch_max_delay: float = _setting(
-        0.0, "how long a transaction waits for others that write", "seconds", low=0, high=1
+        0.0005, "how long a transaction waits for others that write", "seconds", low=0, high=1
     )
     batch_siblings: int = _setting(
         3,

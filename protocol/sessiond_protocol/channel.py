@@ -52,7 +52,7 @@ class Verdict(Enum):
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Receipt(msgspec.Struct, frozen=True, array_like=True):
+class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How a number was decided; ``error`` is nil, or the error as it stood on the wire."""
 
     seq: int
@@ -63,7 +63,7 @@ class Receipt(msgspec.Struct, frozen=True, array_like=True):
     @property
     def answer_bytes(self) -> int:
         """The size of what the client is told."""
-        return len(bytes(self.result)) + (len(_encode(self.error)) if self.error else 0)
+        return len(self.result) + (len(_encode(self.error)) if self.error else 0)
 
 
 class Stored(msgspec.Struct, frozen=True, array_like=True):

@@ -37,7 +37,7 @@ Number = Annotated[int, msgspec.Meta(ge=1, le=_MAX_NUMBER)]
 Seconds = Annotated[float, msgspec.Meta(ge=0)]  # this excludes NaN, too
 
 
-class Place(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+class Place(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     """Where a request stands, the second element of ``params``.
 
     ``seq`` and ``floor`` are a write's number in its channel and the channel's lowest
@@ -52,7 +52,7 @@ class Place(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
     ttl: Seconds | None = None
 
 
-class RequestFrame(msgspec.Struct, frozen=True, array_like=True):
+class RequestFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A request as it came: ``method`` and each element of ``params`` still encoded."""
 
     kind: int
@@ -61,7 +61,7 @@ class RequestFrame(msgspec.Struct, frozen=True, array_like=True):
     params: list[msgspec.Raw]
 
 
-class ResponseFrame(msgspec.Struct, frozen=True, array_like=True):
+class ResponseFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A response as it came: ``error`` and ``result`` still encoded."""
 
     kind: int
@@ -148,6 +148,8 @@ class FrameReader:
         Raises :class:`FrameError` for bytes that are not MessagePack and for a frame over the
         limit.
         """
+        if self._done == len(self._buffer):
+            return None
         try:
             self._unpacker.skip()
         except msgpack.OutOfData:
@@ -170,10 +172,8 @@ class FrameReader:
 
 def request(msgid: int, method: str, arguments: bytes, place: Place | None) -> bytes:
     """A request's bytes; ``arguments`` is the encoded map of named arguments."""
-    params = [msgspec.Raw(arguments)]
-    if place is not None:
-        params.append(msgspec.Raw(pack(place)))
-    return pack((REQUEST, msgid, method, params))
+    raw = msgspec.Raw(arguments)
+    return pack((REQUEST, msgid, method, (raw,) if place is None else (raw, place)))
 
 
 def response(msgid: int, result: Any) -> bytes:

@@ -136,7 +136,7 @@ def _stored(messages: Sequence[Any]) -> Iterator[Message]:
         known = {name: fields[name] for name in MESSAGE_FIELDS & fields.keys()}
         try:
             known["timestamp"] = last = _moment(fields.get("timestamp"), last)
-            yield plans.stored_message(known)
+            yield plans.message_of(known)
         except (TypeError, ValueError) as error:
             raise ValueError(f"messages[{index}]: {error}") from error
 

@@ -161,7 +161,7 @@ def as_stored(message: Mapping[str, Any], now: float, key: str | None = None) ->
         fields["timestamp"] = now
     if fields.get("message_key") is None:
         fields["message_key"] = key
-    return calls.stored_message(fields)
+    return calls.message_of(fields)
 
 
 def _seconds(text: str) -> float:

@@ -9,6 +9,7 @@ from typing import Any
 
 import apsw
 
+from sessiond.sqlite.insertion import Insertion
 from sessiond_protocol.channel import ChannelRun
 from sessiond_protocol.requests.feed import Event
 
@@ -37,7 +38,11 @@ class Staged:
 
 
 class Batch:
-    """One run of a batch on the write connection, inside its transaction."""
+    """One run of a batch on the write connection, inside its transaction.
+
+    ``insertion`` gathers message rows, None where each request stands alone. It must be empty
+    before anybody looks at messages.
+    """
 
     __slots__ = (
         "changes",
@@ -45,15 +50,19 @@ class Batch:
         "events",
         "execute",
         "index",
+        "insertion",
         "last_message_id",
         "runs",
         "staged",
     )
 
-    def __init__(self, connection: apsw.Connection, index: "Index") -> None:
+    def __init__(
+        self, connection: apsw.Connection, index: "Index", insertion: Insertion | None = None
+    ) -> None:
         self.connection = connection
         self.execute: Callable[..., Any] = connection.execute
         self.index = index
+        self.insertion = insertion
         self.staged = Staged()
         self.events: list[Event] = []
         self.runs: dict[bytes, ChannelRun] = {}
@@ -81,6 +90,11 @@ class Batch:
         else:
             added[0] += messages
             added[1] += tool_calls
+
+    def flush_rows(self) -> None:
+        """Insert the message rows that are staged."""
+        if self.insertion is not None:
+            self.insertion.flush()
 
     def flush_counters(self) -> None:
         """Write the counters that are staged."""

@@ -1,5 +1,6 @@
 """Channels and receipts in the database: what makes a resent write recognisable."""
 
+import logging
 from collections.abc import Collection, Iterable
 
 import apsw
@@ -14,6 +15,9 @@ from sessiond_protocol.channel import (
 )
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.expiry import MAX_ROWS
+
+
+log = logging.getLogger("sessiond.store")
 
 
 class Channels:
@@ -38,13 +42,26 @@ class Channels:
             channel = self._channels[client_id] = self._load(client_id)
         return channel
 
+    def readable(self, client_id: bytes) -> ServerChannel:
+        """The same; a new one's where the file is too damaged to say."""
+        try:
+            return self.get(client_id)
+        except apsw.Error as error:
+            log.warning("the state of a channel cannot be read: %s", error)
+            return ServerChannel()
+
     def admit(self, client_id: bytes) -> ServerChannel:
         """The same for a channel that says hello.
 
         Raises :class:`Failure` with ``overloaded`` if it is new and there is no room for its row.
         """
-        channel = self.get(client_id)
-        if not channel.known and self.count() >= self.max_rows:
+        try:
+            channel = self.get(client_id)
+            crowded = not channel.known and self.count() >= self.max_rows
+        except apsw.Error:
+            # A wrong "unknown" decides nothing: whoever resends meets the receipts, or is refused.
+            return self.readable(client_id)
+        if crowded:
             self.crowded = True
             self.forget(client_id)
             raise Failure(

@@ -16,6 +16,7 @@ from sessiond.sqlite.care import Care
 from sessiond.sqlite.checkpoint import CheckpointLimits, Checkpoints
 from sessiond.sqlite.damage import PAIRS, WORDS, FileDamaged, IndexDamaged, damage_of
 from sessiond.sqlite.forgetting import Forgetting
+from sessiond.sqlite.insertion import Insertions
 from sessiond.sqlite.jobs import job_work
 from sessiond.sqlite.mending import Mending
 from sessiond.sqlite.merging import Merging
@@ -26,7 +27,6 @@ from sessiond.sqlite.search_index import index_for
 from sessiond.sqlite.sizes import Sizes
 from sessiond.sqlite.transaction import EndedTransaction, Run, RunAgain, refuse_batch
 from sessiond.work import Outcome, Work, refusal
-from sessiond_protocol.channel import ServerChannel
 from sessiond_protocol.errors import Code
 from sessiond_protocol.requests.feed import Event
 from sessiond_protocol.requests.job import JobStart
@@ -110,6 +110,7 @@ class Store:
                 deleted=deleted,
             ),
         )
+        self._insertions = Insertions(connection)
         self._stopped: str | None = None
         self.restored: Callable[[bytes, int], None] = lambda _generation, _last_id: None
         self._sizes = Sizes(connection, clock)
@@ -189,7 +190,9 @@ class Store:
         started: float,
         begun: float,
     ) -> Applied:
-        batch = Batch(self.connection, index_for(self.access, self._rebuild.next_cursor))
+        insertion = self._insertions.take(self.access.foreign_commits)
+        index = index_for(self.access, self._rebuild.next_cursor)
+        batch = Batch(self.connection, index, None if careful else insertion)
         outcomes = Run(batch, self._channels.get, careful=careful, left_out=left_out).apply(works)
         batch.finish()
         self._crash_point("before receipts")
@@ -198,6 +201,8 @@ class Store:
         self.access.commit()
         committed = time.monotonic()
         self._channels.absorb(batch.runs.items())
+        if not careful:
+            self._insertions.give_back(insertion)
         self._merging.written()
         return Applied(
             self._told_apart(outcomes),
@@ -247,7 +252,7 @@ class Store:
         self, works: Sequence[Work], code: Code, message: str, runs: int, started: float
     ) -> Applied:
         spent = time.monotonic() - started
-        outcomes = refuse_batch(works, self._channel_if_readable, code, message)
+        outcomes = refuse_batch(works, self._channels.readable, code, message)
         return Applied(outcomes, [], 0, runs, spent, 0.0, 0.0)
 
     def _damaged(self, damage: IndexDamaged | FileDamaged) -> None:
@@ -265,14 +270,6 @@ class Store:
 
     # --- channels --------------------------------------------------------------------------
 
-    def _channel_if_readable(self, client_id: bytes) -> ServerChannel:
-        """A channel's state, a new one's where the file is too damaged to say."""
-        try:
-            return self._channels.get(client_id)
-        except apsw.Error as error:
-            log.warning("the state of a channel cannot be read: %s", error)
-            return ServerChannel()
-
     def greet(self, hello: ServerHello) -> Greeting:
         """The state of a channel, as of the last commit.
 
@@ -280,20 +277,12 @@ class Store:
         """
         if hello.client_id is None:
             return Greeting(False, 0, self.generation)
-        # A wrong "unknown" decides nothing: whoever resends meets the receipts, or is refused.
-        try:
-            channel = self._channels.admit(hello.client_id)
-        except apsw.Error:
-            channel = self._channel_if_readable(hello.client_id)
+        channel = self._channels.admit(hello.client_id)
         return Greeting(channel.known, channel.last, self.generation)
 
     def status(self, client_id: bytes, seq: int) -> str:
         """What became of a number."""
-        try:
-            return self._channels.get(client_id).status(seq)
-        except apsw.Error as error:
-            log.warning("the state of a channel cannot be read: %s", error)
-            return "unknown"
+        return self._channels.readable(client_id).status(seq)
 
     # --- care ------------------------------------------------------------------------------
 
@@ -312,6 +301,7 @@ class Store:
     def reload(self) -> None:
         """Forget everything known of the file: something else than batches has changed it."""
         self._channels.clear()
+        self._insertions.forget()
         self._rebuild.abandon()
         self.access.reload()
 

@@ -16,6 +16,7 @@ import msgspec
 from sessiond.sqlite.batch import Batch
 from sessiond.sqlite.damage import damage_of
 from sessiond.sqlite.handlers import HANDLERS
+from sessiond.sqlite.insertion import NotInserted
 from sessiond.work import Fate, Outcome, Work, refusal
 from sessiond_protocol.channel import (
     MAX_ANSWER_BYTES,
@@ -28,6 +29,7 @@ from sessiond_protocol.channel import (
 )
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests import REQUESTS, Kind
+from sessiond_protocol.requests.message import MessageAppend, MessageAppendMany
 from sessiond_protocol.requests.server import BatchApply
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -49,6 +51,9 @@ class EndedTransaction(Exception):
 
 Load = Callable[[bytes], ServerChannel]
 
+# Their handlers have staged rows inserted themselves, where they look at messages.
+_STAGING = frozenset({MessageAppend, MessageAppendMany})
+
 
 class Run:
     """One run over the requests of a batch; see the module's text."""
@@ -63,7 +68,12 @@ class Run:
 
     def apply(self, works: Sequence[Work]) -> list[Outcome]:
         """An outcome per request, in order."""
-        return [self._one(index, work) for index, work in enumerate(works)]
+        try:
+            outcomes = [self._one(index, work) for index, work in enumerate(works)]
+            self._batch.flush_rows()
+        except NotInserted as error:
+            raise RunAgain from error
+        return outcomes
 
     def _one(self, index: int, work: Work) -> Outcome:
         run = self._channel(work)
@@ -96,12 +106,16 @@ class Run:
             return Outcome(Fate.FAILED, error=work.failure.wire())
         if time.monotonic() > work.deadline:
             return _failed(Code.TIMEOUT, "the request's time ran out before it was applied")
+        if type(work.request) not in _STAGING:
+            self._batch.flush_rows()
         if self._careful or type(work.request) is BatchApply:
             return self._in_savepoint(index, work)
         mark = self._batch.mark
         try:
             result = HANDLERS[type(work.request)](self._batch, work.request)
             return Outcome(Fate.APPLIED, msgspec.Raw(_encode(result)))
+        except NotInserted:
+            raise
         except Exception as error:
             outcome = _outcome_of(error)
             if not self._batch.connection.in_transaction or self._batch.mark != mark:
@@ -111,6 +125,7 @@ class Run:
     def _in_savepoint(self, index: int, work: Work) -> Outcome:
         batch = self._batch
         staged, events, last_id = batch.staged.copy(), len(batch.events), batch.last_message_id
+        insertion, batch.insertion = batch.insertion, None
         batch.execute("SAVEPOINT request")
         try:
             result = _apply(batch, work)
@@ -127,6 +142,10 @@ class Run:
             batch.last_message_id = last_id
             del batch.events[events:]
             return outcome
+        finally:
+            batch.insertion = insertion
+            if insertion is not None:
+                insertion.forget_last()
 
 
 def refuse_batch(works: Sequence[Work], load: Load, code: Code, message: str) -> list[Outcome]:

@@ -27,6 +27,7 @@ class Request(
     kw_only=True,
     omit_defaults=True,
     forbid_unknown_fields=True,
+    gc=False,  # plain values never form a circle: the collector need not look at them
 ):
     """A request whose answer has type ``T``. Subclasses name ``METHOD`` and ``KIND``.
 

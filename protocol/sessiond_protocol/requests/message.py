@@ -13,7 +13,12 @@ CallCount = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 
 
 class Message(
-    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+    gc=False,
 ):
     """One message as it is stored. JSON columns hold JSON text, encoded by the client.
 

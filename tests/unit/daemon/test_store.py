@@ -343,28 +343,35 @@ def test_a_commit_that_is_known_to_have_failed_refuses_the_batch(
         assert file.store.commits == file.value("SELECT commits FROM sessiond_meta")
 
 
-class BrokenTwice(apsw.Connection):
-    """Twice finds an index corrupt without saying which."""
+class BrokenAgain(apsw.Connection):
+    """Finds an index corrupt so many times without saying which."""
 
     left = 0
 
     def execute(self, statements: str, *arguments: Any, **options: Any) -> Any:
+        self._fail(statements)
+        return super().execute(statements, *arguments, **options)
+
+    def executemany(self, statements: str, *arguments: Any, **options: Any) -> Any:
+        self._fail(statements)
+        return super().executemany(statements, *arguments, **options)
+
+    def _fail(self, statements: str) -> None:
         if self.left and statements.startswith("INSERT INTO messages "):
             self.left -= 1
             error = apsw.CorruptError("malformed")
             error.extendedresult = apsw.SQLITE_CORRUPT_VTAB  # type: ignore[attr-defined]
             raise error
-        return super().execute(statements, *arguments, **options)
 
 
 def test_damage_of_an_unknown_index_leaves_none_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(apsw, "Connection", BrokenTwice)
+    monkeypatch.setattr(apsw, "Connection", BrokenAgain)
     with opened(tmp_path / "state.db") as file:
         file.append("a", "one", "中文")
-        assert isinstance(file.connection, BrokenTwice)
-        file.connection.left = 2
+        assert isinstance(file.connection, BrokenAgain)
+        file.connection.left = 3  # with its neighbours, alone, and without the first index
         assert file.results(appending("a", "two 中文")) == [3]
         assert file.index_state == "damaged (malformed); pair index damaged (malformed)"
         file.settle()

@@ -1,21 +1,18 @@
 """Messages: append, replace, clear."""
 
+from typing import Any
+
 import apsw
 
 from sessiond.sqlite.batch import Batch
 from sessiond.sqlite.handlers.registry import handles
 from sessiond.sqlite.handlers.sessions import delete_messages, exists
+from sessiond.sqlite.insertion import INSERT
 from sessiond_protocol.content import text_hash
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests import message as requests
 from sessiond_protocol.requests.feed import Event
 from sessiond_protocol.requests.message import Message
-
-_INSERT = (
-    "INSERT INTO messages (session_id, role, content, tool_call_id, tool_calls, tool_name,"
-    " timestamp, token_count, finish_reason, reasoning, reasoning_details,"
-    " codex_reasoning_items) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-)
 
 
 def _unknown_session(session_id: str) -> Failure:
@@ -33,9 +30,11 @@ def append(batch: Batch, request: requests.MessageAppend) -> int:
 @handles(requests.MessageAppendMany)
 def append_many(batch: Batch, request: requests.MessageAppendMany) -> list[int]:
     """Store several messages; a repeated key yields the first id in its place."""
-    if not exists(batch, request.session_id):
-        raise _unknown_session(request.session_id)
-    return [_store(batch, request.session_id, message) for message in request.messages]
+    session_id, insertion = request.session_id, batch.insertion
+    known = request.messages and insertion is not None and insertion.takes(session_id)
+    if not known and not exists(batch, session_id):
+        raise _unknown_session(session_id)
+    return [_store(batch, session_id, message) for message in request.messages]
 
 
 @handles(requests.MessageReplace)
@@ -89,6 +88,7 @@ def _zero_counters(batch: Batch, session_id: str) -> None:
 def _store(batch: Batch, session_id: str, message: Message) -> int:
     key = message.message_key
     if key is not None:
+        batch.flush_rows()
         stored = batch.row(
             "SELECT m.id FROM sessiond_message_keys AS k JOIN messages AS m"
             " ON m.id = k.message_id AND m.session_id = k.session_id"
@@ -97,7 +97,7 @@ def _store(batch: Batch, session_id: str, message: Message) -> int:
         )
         if stored is not None:
             return int(stored[0])
-    message_id = _insert(batch, session_id, message)
+    message_id = _add(batch, session_id, message)
     batch.count(session_id, 1, message.tool_call_count)
     batch.index.added(batch, message_id, message.content)
     if message.content_value is not None:
@@ -111,31 +111,41 @@ def _store(batch: Batch, session_id: str, message: Message) -> int:
     return message_id
 
 
-def _insert(batch: Batch, session_id: str, message: Message) -> int:
+def _add(batch: Batch, session_id: str, message: Message) -> int:
+    row = (
+        session_id,
+        message.role,
+        message.content,
+        message.tool_call_id,
+        message.tool_calls,
+        message.tool_name,
+        message.timestamp,
+        message.token_count,
+        message.finish_reason,
+        message.reasoning,
+        message.reasoning_details,
+        message.codex_reasoning_items,
+    )
+    insertion = batch.insertion
+    if insertion is not None and insertion.takes(session_id):
+        message_id = insertion.stage(row)
+    else:
+        message_id = _insert(batch, session_id, row)
+    batch.last_message_id = message_id
+    return message_id
+
+
+def _insert(batch: Batch, session_id: str, row: tuple[Any, ...]) -> int:
+    batch.flush_rows()
     try:
-        batch.execute(
-            _INSERT,
-            (
-                session_id,
-                message.role,
-                message.content,
-                message.tool_call_id,
-                message.tool_calls,
-                message.tool_name,
-                message.timestamp,
-                message.token_count,
-                message.finish_reason,
-                message.reasoning,
-                message.reasoning_details,
-                message.codex_reasoning_items,
-            ),
-        )
+        batch.execute(INSERT, row)
     except apsw.ConstraintError as error:
         if getattr(error, "extendedresult", 0) == apsw.SQLITE_CONSTRAINT_FOREIGNKEY:
             raise _unknown_session(session_id) from error
         raise
     message_id = batch.connection.last_insert_rowid()
-    batch.last_message_id = message_id
+    if batch.insertion is not None:
+        batch.insertion.inserted(session_id, message_id)
     return message_id
 
 

@@ -1,0 +1,96 @@
+"""Message rows of a run, inserted by one statement instead of one each.
+
+A row's id must be known when it is staged, for its answer and its receipt. Nobody else inserts
+while the write lock is held, and SQLite gives ids that rise by one; whether it gave those that
+were foretold is asked after each insertion. If not, or if a row cannot be stored, the run is
+taken back and the batch run again, row by row.
+"""
+
+from typing import Any, Final
+
+import apsw
+
+INSERT: Final = (
+    "INSERT INTO messages (session_id, role, content, tool_call_id, tool_calls, tool_name,"
+    " timestamp, token_count, finish_reason, reasoning, reasoning_details,"
+    " codex_reasoning_items) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+_MOST_SESSIONS: Final = 10_000
+
+
+class NotInserted(Exception):
+    """A staged row could not be stored, or did not get the id that was foretold."""
+
+
+class Insertion:
+    """Remembers sessions that exist and the last id, and gathers rows of those sessions.
+
+    What it remembers is a guess, learnt from rows that were inserted by themselves. What is not
+    known costs a statement, what is wrong costs the run of a batch.
+    """
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._sessions: set[str] = set()
+        self._last_id: int | None = None
+        self._rows: list[tuple[Any, ...]] = []
+
+    def takes(self, session_id: str) -> bool:
+        """Whether rows of this session may be staged."""
+        return self._last_id is not None and session_id in self._sessions
+
+    def stage(self, row: tuple[Any, ...]) -> int:
+        """Insert a row of a session that is taken, later; the id that it will have."""
+        assert self._last_id is not None
+        self._last_id += 1
+        self._rows.append(row)
+        return self._last_id
+
+    def inserted(self, session_id: str, message_id: int) -> None:
+        """A row was inserted by itself, with nothing staged before it."""
+        if len(self._sessions) >= _MOST_SESSIONS:
+            self._sessions.clear()
+        self._sessions.add(session_id)
+        self._last_id = message_id
+
+    def forget_last(self) -> None:
+        """Rows may have been inserted that are not known here."""
+        self._last_id = None
+
+    def flush(self) -> None:
+        """Insert what is staged. Raises :class:`NotInserted`."""
+        staged = self._rows
+        if not staged:
+            return
+        self._rows = []
+        try:
+            self._connection.executemany(INSERT, staged)
+        except apsw.Error as error:
+            raise NotInserted(str(error)) from error
+        if self._connection.last_insert_rowid() != self._last_id:
+            raise NotInserted(f"the last id is not {self._last_id}")
+
+
+class Insertions:
+    """What one batch leaves for the next, if it was committed and nothing came between."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._left: Insertion | None = None
+        self._foreign_commits = 0
+
+    def take(self, foreign_commits: int) -> Insertion:
+        """For the next run. One that is taken back takes it along."""
+        left, self._left = self._left, None
+        if left is None or foreign_commits != self._foreign_commits:
+            self._foreign_commits = foreign_commits
+            left = Insertion(self._connection)
+        return left
+
+    def give_back(self, insertion: Insertion) -> None:
+        """The run that had it was committed."""
+        self._left = insertion
+
+    def forget(self) -> None:
+        """Something else than batches has changed the file."""
+        self._left = None
