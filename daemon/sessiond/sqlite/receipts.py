@@ -16,7 +16,6 @@ from sessiond_protocol.channel import (
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.expiry import MAX_ROWS
 
-
 log = logging.getLogger("sessiond.store")
 
 
