@@ -11,11 +11,10 @@ _NOTHING: Final[Mapping[str, Any]] = {"count": 0, "sum": 0.0, "buckets": ()}
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A daemon's statistics, the seconds of a clock that only goes forward, and its jobs."""
+    """A daemon's statistics, and when: seconds of a clock that only goes forward."""
 
     stats: Stats
     at: float
-    jobs: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ def between(before: Snapshot | None, after: Snapshot) -> Rates:
         log_bytes=stats.get("log", {}).get("bytes"),
         writes_waiting=stats["pending_writes"],
         reads_waiting=stats.get("reads_waiting", 0),
-        jobs=tuple(job for job in after.jobs if job["state"] == "running"),
+        jobs=tuple(job for job in stats.get("jobs", ()) if job["state"] == "running"),
         clients=_clients(old.get("clients", ()), stats["clients"], seconds),
     )
 

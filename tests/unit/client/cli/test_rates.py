@@ -120,7 +120,7 @@ def test_connections_that_began_at_once_are_told_apart() -> None:
 
 def test_jobs_that_run() -> None:
     jobs = [{"id": 1, "state": "done"}, {"id": 2, "state": "running"}]
-    assert rates.between(None, Snapshot(stats(), 1.0, jobs)).jobs == (jobs[1],)
+    assert rates.between(None, Snapshot(stats(jobs=jobs), 1.0)).jobs == (jobs[1],)
 
 
 values = st.lists(st.floats(0.0001, 10.0), max_size=40)
