@@ -95,28 +95,38 @@ def _failure(path: str, error: Exception) -> Failure:
 def _verified(job: Job, aside: str, copied: Copied) -> dict[str, Any]:
     """What the copy holds, from the copy itself; raises if it is not what was copied."""
     job.say("verifying", _COPY_SHARE)
-    copy = open_copy(aside)
     try:
-        with beating(copy, lambda: job.say("verifying", _COPY_SHARE)):
-            answers = rows(copy, f"PRAGMA quick_check({_MOST_FINDINGS})")
-            problems = [str(text) for (text,) in answers if text != "ok"]
-            state = rows(copy, STATE)[0]
-            counts = {
-                table: value(copy, f"SELECT count(*) FROM {table}")
-                for table in ("sessions", "messages")
-            }
-    finally:
-        copy.close()
-    broken = [text for text in problems if kind_of(text) is Kind.FILE]
+        copy = open_copy(aside)
+        try:
+            with beating(copy, lambda: job.say("verifying", _COPY_SHARE)):
+                state, found = _read(copy)
+        finally:
+            copy.close()
+    except (apsw.CorruptError, apsw.NotADBError) as error:
+        raise _damaged(str(error)) from error
+    broken = [text for text in found["findings"] if kind_of(text) is Kind.FILE]
     if broken:
-        raise Failure(
-            Code.DATABASE,
-            f"the copy is damaged, and the database may be, too: {broken[0]}; a check says more",
-        )
+        raise _damaged(broken[0])
     if state != (copied.commits, copied.last_id):
         raise Failure(
             Code.DATABASE,
             f"the copy is not what was copied: it holds commit {state[0]} and message {state[1]},"
             f" not {copied.commits} and {copied.last_id}",
         )
-    return {**counts, "findings": problems}
+    return found
+
+
+def _read(copy: apsw.Connection) -> tuple[Any, dict[str, Any]]:
+    answers = rows(copy, f"PRAGMA quick_check({_MOST_FINDINGS})")
+    return rows(copy, STATE)[0], {
+        "sessions": value(copy, "SELECT count(*) FROM sessions"),
+        "messages": value(copy, "SELECT count(*) FROM messages"),
+        "findings": [str(text) for (text,) in answers if text != "ok"],
+    }
+
+
+def _damaged(how: str) -> Failure:
+    return Failure(
+        Code.DATABASE,
+        f"the copy is damaged, and the database may be, too: {how}; a check says more",
+    )
