@@ -21,9 +21,8 @@ def backup(path: str | os.PathLike[str], progress: Progress | None) -> Plan[Dict
 
 
 def check(now: bool, repair: bool, progress: Progress | None) -> Plan[Dict]:
-    return (
-        yield from _followed(job.DatabaseCheck(now=now, repair=repair, key=_key()), progress)
-    )  # fmt: skip
+    start = job.DatabaseCheck(now=now, repair=repair, key=_key())
+    return (yield from _followed(start, progress))
 
 
 def vacuum(progress: Progress | None) -> Plan[Dict]:

@@ -21,9 +21,7 @@ class Cancelled(Exception):
 class Errands(Protocol):
     """The way between two batches; see :class:`sessiond.between.BetweenBatches`."""
 
-    def run(
-        self, errand: Callable[[], T], meanwhile: Callable[[], None] = lambda: None
-    ) -> T:  # fmt: skip
+    def run(self, errand: Callable[[], T], meanwhile: Callable[[], None] = lambda: None) -> T:
         """Have the writer run something, and wait for its result."""
         ...
 

@@ -114,13 +114,10 @@ class Jobs:
         with self._lock:
             finished = {kind: dict(counts) for kind, counts in self._finished.items()}
         return {
-            "jobs": [
-                {**msgspec.structs.asdict(state), "result": None}
-                for state in states
-            ],
+            "jobs": [{**msgspec.structs.asdict(state), "result": None} for state in states],
             "jobs_finished": finished,
             "last_backup": self.last_backup,
-        }  # fmt: skip
+        }
 
     # --- running -----------------------------------------------------------------------------
 
