@@ -11,7 +11,9 @@ HERMES := build/hermes-agent/.ready
 demo: $(READY)
 	$(BIN)/python -m tests.demo
 
+# The tests beside hermes-agent are skipped, and say so, where it cannot be had.
 test: $(READY)
+	-PIP_RETRIES=1 PIP_TIMEOUT=10 $(MAKE) --no-print-directory --quiet $(HERMES)
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(READY)

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import importlib.util
 import itertools
 import json
 import os
@@ -35,15 +34,11 @@ from sessiond_client.bench.workers import Task, run_together
 from tests.load.peers import direct, hermes
 from tests.load.peers.common import Unsupported
 from tests.load.peers.loops import in_groups
+from tests.support.hermes import environment, needs_hermes
 
 ROOT = Path(__file__).resolve().parents[2]
 READ_MIXES = [mix for mix in Mix if mix in READS]
 PLAIN_PEERS = ("direct", "inprocess", "raw", "limit")
-HERMES_INSTALLED = importlib.util.find_spec("hermes_state") is not None
-needs_hermes = pytest.mark.skipif(
-    not HERMES_INSTALLED,
-    reason=f"needs hermes-agent: pip install --no-deps hermes-agent=={hermes.PINNED}",
-)
 
 
 def run_peer(peer: str, database: Path, *options: str) -> "subprocess.CompletedProcess[str]":
@@ -51,7 +46,7 @@ def run_peer(peer: str, database: Path, *options: str) -> "subprocess.CompletedP
     return subprocess.run(
         [*command, "--database", str(database), *options],
         cwd=ROOT,
-        env=os.environ | {"HOME": str(database.parent)},
+        env=os.environ | environment(database.parent),
         capture_output=True,
         text=True,
         timeout=90,
