@@ -53,6 +53,13 @@ def duration(seconds: float) -> str:
     return " ".join(f"{number} {unit}" for number, unit in parts)
 
 
+def span(seconds: float) -> str:
+    """How long something took: ``0.12 s``, ``3.4 s``, ``2 min 3 s``."""
+    if seconds >= 60:
+        return duration(seconds)
+    return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+
+
 def ago(then: float, now: float) -> str:
     """How long ago, in one unit: ``just now``, ``5 min ago``; a date after four weeks."""
     passed = now - then

@@ -100,3 +100,10 @@ def test_the_time_of_day_has_the_date_of_another_day() -> None:
     assert units.clock_time(noon, noon + 3600) == "12:00:00"
     assert units.clock_time(noon, noon + DAY) == "2025-11-21 12:00:00"
     assert units.clock_time(1e300, noon) == "1e+300"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.004, "0.00 s"), (0.123, "0.12 s"), (3.44, "3.4 s"), (123, "2 min 3 s")]
+)
+def test_what_something_took(seconds: float, text: str) -> None:
+    assert units.span(seconds) == text
