@@ -67,19 +67,36 @@ def serve_until_interrupted(words: list[str], **environment: str) -> None:
     assert found.state is State.STOPPED
 
 
+def watch_until_interrupted(words: list[str]) -> None:
+    """Start what goes on by itself, and press Ctrl-C once it has printed something."""
+    with subprocess.Popen(
+        [sys.executable, "-m", PROGRAMS[words[0]], *words[1:]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() != ""
+        process.send_signal(signal.SIGINT)
+        _, complaint = process.communicate(timeout=PATIENCE)
+    assert (process.returncode, complaint) == (130, "")
+
+
 def follow(words: list[str], home: Home) -> None:
     """Do what a reader does with one command."""
     environment = {}
     while "=" in words[0]:
         name, _, value = words.pop(0).partition("=")
         environment[name] = value
+    words = [word.replace("/tmp/", f"{home.folder}/") for word in words]
     program, *arguments = words
     if program == "make":
         targets = re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
         assert set(arguments) <= set(targets)
     elif words[:2] == ["sessiond", "serve"] and "--help" not in words:
-        inside = [word.replace("/tmp/", f"{home.folder}/") for word in words]
-        serve_until_interrupted(inside, **environment)
+        serve_until_interrupted(words, **environment)
+    elif words[:2] == ["sessionctl", "top"] or words[:3] == ["sessionctl", "tail", "-f"]:
+        watch_until_interrupted(words)
     else:
         run("-m", PROGRAMS[program], *arguments)
 
