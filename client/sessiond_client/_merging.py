@@ -88,6 +88,8 @@ class Merges:
 
     def before(self, write: Request[Any]) -> list[SessionUpdateTokens]:
         """What has to be sent before another write: the merges of the sessions it touches."""
+        if not self._waiting:
+            return []
         session_id = getattr(write, "session_id", None)
         if session_id is None:
             return self.take()
