@@ -27,6 +27,10 @@ _REMOVALS: Final = frozenset({"session_deleted", "messages_replaced", "messages_
 RETRY_SECONDS: Final = 0.05  # how soon a watcher whose socket was full is tried again
 
 
+# An event, and the highest message id when its batch was committed.
+Placed = tuple[int, Event]
+
+
 class Watcher(Protocol):
     """The connection that a subscription belongs to."""
 
@@ -69,7 +73,7 @@ class Feed:
         self.generation = generation
         self._send = send
         self._changed = threading.Condition()
-        self._events: list[Event] = []
+        self._events: list[Placed] = []
         self._foreign = False
         self._own = False  # a batch was committed since the last turn
         self._rows: tuple[int, int] | None = None  # an id, and how many rows there were up to it
@@ -105,7 +109,7 @@ class Feed:
         if not self._subscriptions:
             return
         with self._changed:
-            self._events += events
+            self._events += [(self._last_id, event) for event in events]
             self._foreign = self._foreign or foreign
             self._dirty = True
             self._changed.notify()
@@ -204,7 +208,7 @@ class Feed:
         if (reader.changed() and not own and self._last_id == before) or foreign:
             _tell_of_foreign_commit(reader, subscriptions, self._has_older_rows(reader))
             self._rows = None
-        if self._rows is None or any(event.kind in _REMOVALS for event in events):
+        if self._rows is None or any(event.kind in _REMOVALS for _, event in events):
             self._rows = (self._last_id, reader.count(self._last_id))
         for subscription in subscriptions:
             self._feed(reader, subscription, events)
@@ -216,11 +220,13 @@ class Feed:
         highest, count = self._rows
         return reader.count(highest) > count
 
-    def _feed(self, reader: "_FeedReader", subscription: Subscription, events: list[Event]) -> None:
+    def _feed(
+        self, reader: "_FeedReader", subscription: Subscription, events: list[Placed]
+    ) -> None:
         """Send what is new to one subscription, as far as its connection takes it."""
         wanted = [
-            event
-            for event in events
+            (place, event)
+            for place, event in events
             if subscription.session_id is None or event.session_id == subscription.session_id
         ]
         while not subscription.watcher.closed:
@@ -235,12 +241,20 @@ class Feed:
             rows, cursor, more = reader.page(subscription.cursor, subscription.session_id)
             if not (first or rows or wanted or cursor > subscription.cursor):
                 return
-            told = [Event("message", row["session_id"], message=row) for row in rows]
+            due = [each for each in wanted if not more or each[0] <= cursor]
+            wanted = wanted[len(due) :]
             subscription.cursor = cursor
-            batch = Events(subscription.number, [*first, *told, *([] if more else wanted)], cursor)
+            batch = Events(subscription.number, [*first, *_in_order(rows, due)], cursor)
             self._send(subscription.watcher, wire.notification(EVENTS_METHOD, batch))
             if not more:
                 return
+
+
+def _in_order(rows: list[dict[str, Any]], events: list[Placed]) -> list[Event]:
+    """Messages and other events in commit order; within one batch messages come first."""
+    told = [(row["id"], Event("message", row["session_id"], message=row)) for row in rows]
+    # Stable: what has the same place stays behind the message that has it.
+    return [event for _, event in sorted([*told, *events], key=lambda each: each[0])]
 
 
 def _tell_of_foreign_commit(
