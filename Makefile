@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 HERMES := build/hermes-agent/.ready
 
-.PHONY: demo test check bench bench-check lock clean
+.PHONY: demo test check bench bench-more bench-check lock clean
 
 demo: $(READY)
 	$(BIN)/python -m tests.demo
@@ -26,6 +26,10 @@ check: $(READY)
 # The daemon beside its peers; make bench BENCH=--quick for a first look.
 bench: $(READY) $(HERMES)
 	$(BIN)/python -m tests.load.compare --path $(dir $(HERMES)) $(BENCH)
+
+# What else has a goal: reads beside writes, search, growth, memory, import, start.
+bench-more: $(READY)
+	$(BIN)/python -m tests.load.measures $(BENCH)
 
 # Fails if a ratio is worse than the committed baseline by more than a third.
 bench-check: $(READY)
