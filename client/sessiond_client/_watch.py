@@ -7,7 +7,7 @@ the feed, and comes back from where it was when its events have been taken.
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -21,9 +21,6 @@ from sessiond_protocol.requests.feed import (
     FeedUnsubscribe,
     Subscribed,
 )
-
-if TYPE_CHECKING:
-    from sessiond_client._link import Link
 
 MOST_WAITING: Final = 5000
 UNSUBSCRIBE_SECONDS: Final = 30.0
@@ -97,10 +94,24 @@ class Watch:
         return self._signal
 
 
+class Sender(Protocol):
+    """What a watch needs of the link that it is fed by."""
+
+    finished: list[Signal]
+
+    def start(self, call: Call, now: float) -> None:
+        """Send a call, or keep it until there is a connection."""
+        ...
+
+    def cancel(self, call: Call) -> int | None:
+        """Nobody waits for a call any more."""
+        ...
+
+
 class Watches:
     """Every watch of a link."""
 
-    def __init__(self, link: "Link") -> None:
+    def __init__(self, link: Sender) -> None:
         self._link = link
         self._watches: set[Watch] = set()
         self._fed: dict[int, Watch] = {}

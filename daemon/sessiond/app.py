@@ -204,7 +204,7 @@ class Daemon:
         )
         self._feed = Feed(self._keeper.path, store.generation, server.deliver_events)
         self._statistics.feed = self._feed
-        self._desk = JobDesk(store, self._errands)
+        self._desk = JobDesk(self._keeper.job_work, self._errands)
         self._statistics.jobs = self._desk.jobs
         writer.start()
         pool.start()

@@ -5,10 +5,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from sessiond.job import JobWork
 from sessiond.work import Outcome, Work
 from sessiond_protocol.requests.feed import Event
-from sessiond_protocol.requests.job import JobStart
 from sessiond_protocol.requests.server import ServerHello
 
 
@@ -73,14 +71,6 @@ class Database(Protocol):
 
     def care(self, idle: bool) -> bool:
         """A slice of housekeeping between batches; True if there is more to do."""
-        ...
-
-    def job(self, request: JobStart) -> JobWork:
-        """What a request for long work does, on a thread of its own. Any thread may ask.
-
-        Everything in it that touches the write connection goes through
-        :meth:`~sessiond.job.Job.between_batches`.
-        """
         ...
 
     def health(self) -> dict[str, Any]:

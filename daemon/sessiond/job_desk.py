@@ -4,10 +4,10 @@ import asyncio
 import contextlib
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
-from sessiond.database import Database
-from sessiond.job import Errands
+from sessiond.job import Errands, JobWork
 from sessiond.jobs import Jobs
 from sessiond.work import PARKED, Work
 from sessiond_protocol import wire
@@ -18,12 +18,14 @@ from sessiond_protocol.requests.job import MOST_WAIT, JobList, JobStart, JobStat
 class JobDesk:
     """Answers the requests about jobs. Everything here runs on the event loop.
 
+    ``work_of`` says what a request for long work does, on a thread of its own.
+
     A request that waits for a change is parked: its connection counts it as on its way, and
     gets the answer when the job has changed or the time is up.
     """
 
-    def __init__(self, database: Database, errands: Errands) -> None:
-        self._database = database
+    def __init__(self, work_of: Callable[[JobStart], JobWork], errands: Errands) -> None:
+        self._work_of = work_of
         self._loop = asyncio.get_running_loop()
         self._parked: dict[int, dict[Work, asyncio.TimerHandle]] = {}
         self.jobs = Jobs(errands, self._tell)
@@ -34,7 +36,7 @@ class JobDesk:
         if isinstance(request, JobStart):
             if request.NAMES_FILE:
                 _refuse_others(work)
-            return self.jobs.start(self._database.job(request), request.key)
+            return self.jobs.start(self._work_of(request), request.key)
         if isinstance(request, JobStatus):
             return self._status(work, request)
         if isinstance(request, JobList):

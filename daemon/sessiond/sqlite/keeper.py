@@ -10,11 +10,13 @@ from typing import Any, Final, TypeVar
 import apsw
 
 from sessiond.database import UnsafeFile
+from sessiond.job import JobWork
 from sessiond.sqlite import opening, pragmas
 from sessiond.sqlite.access import CrashPoint
 from sessiond.sqlite.checkpoint import CheckpointLimits
 from sessiond.sqlite.file_locks import describe
 from sessiond.sqlite.guard import Guard, Held, refuse_stray_log
+from sessiond.sqlite.jobs import job_work
 from sessiond.sqlite.judge import look
 from sessiond.sqlite.location import checked_path
 from sessiond.sqlite.log_users import Role
@@ -25,6 +27,7 @@ from sessiond.sqlite.taking import take_daemon_lock
 from sessiond.state_file import Announcement
 from sessiond_protocol import paths, state_file
 from sessiond_protocol.requests.feed import Event
+from sessiond_protocol.requests.job import JobStart
 from sessiond_protocol.state_file import State, StateFile
 
 log = logging.getLogger("sessiond.keeper")
@@ -214,6 +217,11 @@ class Keeper:
         time.sleep(min(random.uniform(0.001, 0.02), max(0.0, remaining)))
         self._beat()
         return not self._leaving
+
+    def job_work(self, request: JobStart) -> JobWork:
+        """What a request for long work does with the store, on a thread of its own."""
+        assert self._store is not None
+        return job_work(self._store, request)
 
     # --- what is said of it ----------------------------------------------------------------
 

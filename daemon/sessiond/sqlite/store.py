@@ -8,7 +8,6 @@ from typing import Any, Final
 import apsw
 
 from sessiond.database import Applied, Greeting
-from sessiond.job import JobWork
 from sessiond.sqlite.access import CrashPoint, WriteAccess
 from sessiond.sqlite.ask import rows
 from sessiond.sqlite.batch import Batch
@@ -17,7 +16,6 @@ from sessiond.sqlite.checkpoint import CheckpointLimits, Checkpoints
 from sessiond.sqlite.damage import PAIRS, WORDS, FileDamaged, IndexDamaged, damage_of
 from sessiond.sqlite.forgetting import Forgetting
 from sessiond.sqlite.insertion import Insertions
-from sessiond.sqlite.jobs import job_work
 from sessiond.sqlite.mending import Mending
 from sessiond.sqlite.merging import Merging
 from sessiond.sqlite.rebuild import ONE_TRANSACTION, Rebuild
@@ -29,7 +27,6 @@ from sessiond.sqlite.transaction import EndedTransaction, Run, RunAgain, refuse_
 from sessiond.work import Outcome, Work, refusal
 from sessiond_protocol.errors import Code
 from sessiond_protocol.requests.feed import Event
-from sessiond_protocol.requests.job import JobStart
 from sessiond_protocol.requests.server import ServerHello
 
 log = logging.getLogger("sessiond.store")
@@ -330,10 +327,6 @@ class Store:
             return False
         access.health.words = access.health.words or "a rebuild was asked for"
         return True
-
-    def job(self, request: JobStart) -> JobWork:
-        """What a request for long work does; see :meth:`sessiond.database.Database.job`."""
-        return job_work(self, request)
 
     def health(self) -> dict[str, Any]:
         """States and figures. Reads no file, so any thread may ask."""

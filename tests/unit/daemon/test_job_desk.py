@@ -6,12 +6,11 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
 
-from sessiond.database import Database
 from sessiond.job import Job, JobWork
 from sessiond.job_desk import JobDesk
 from sessiond.work import PARKED, Work
@@ -62,10 +61,10 @@ class Setting:
 
     def __init__(self) -> None:
         self.steps = threading.Semaphore(0)
-        self.desk = JobDesk(cast(Database, self), Errands())
+        self.desk = JobDesk(self.work, Errands())
         self.peer = Peer()
 
-    def job(self, request: JobStart) -> JobWork:
+    def work(self, request: JobStart) -> JobWork:
         return JobWork(request.METHOD, self.run)
 
     def run(self, job: Job) -> dict[str, Any]:

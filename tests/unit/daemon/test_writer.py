@@ -13,13 +13,11 @@ import pytest
 from sessiond.batching import BatchLimits, BatchRule
 from sessiond.database import Applied, Greeting, UnsafeFile
 from sessiond.inbox import Inbox
-from sessiond.job import JobWork
 from sessiond.stats import WriterStats
 from sessiond.work import Fate, Outcome, Work, refusal
 from sessiond.writer import Delivery, Writer
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests import Request
-from sessiond_protocol.requests.job import JobStart
 from sessiond_protocol.requests.server import RequestStatus, ServerHello, ServerPing
 from tests.unit.daemon.stores import Opened, appending, opened
 
@@ -86,9 +84,6 @@ class Database:
 
     def status(self, client_id: bytes, seq: int) -> str:
         return f"{client_id.decode()} {seq}"
-
-    def job(self, request: JobStart) -> JobWork:
-        raise AssertionError("nobody asked for a job")
 
     def care(self, idle: bool) -> bool:
         self.cares.append(idle)

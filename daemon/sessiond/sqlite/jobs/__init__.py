@@ -6,12 +6,12 @@ A job's code runs on a thread of its own. Whatever touches the write connection 
 
 import errno
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import apsw
 
 from sessiond.job import Job, JobWork, Result
 from sessiond.sqlite.jobs import backup, check, checkpoint, rebuild, restore, vacuum
+from sessiond.sqlite.store import Store
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests.job import (
     DatabaseBackup,
@@ -23,11 +23,8 @@ from sessiond_protocol.requests.job import (
     JobStart,
 )
 
-if TYPE_CHECKING:
-    from sessiond.sqlite.store import Store
 
-
-def job_work(store: "Store", request: JobStart) -> JobWork:
+def job_work(store: Store, request: JobStart) -> JobWork:
     """What a request for long work does."""
     match request:
         case DatabaseBackup(path=path):

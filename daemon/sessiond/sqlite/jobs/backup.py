@@ -3,7 +3,7 @@
 import errno
 import os
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import apsw
 
@@ -12,10 +12,8 @@ from sessiond.sqlite.ask import beating, rows, value
 from sessiond.sqlite.backup import discard, discard_quietly, open_copy, sync
 from sessiond.sqlite.check import Kind, kind_of
 from sessiond.sqlite.jobs.copying import STATE, Copied, check_room, copy_online, needed_bytes
+from sessiond.sqlite.store import Store
 from sessiond_protocol.errors import Code, Failure
-
-if TYPE_CHECKING:
-    from sessiond.sqlite.store import Store
 
 # What lies beside a database and belongs to it.
 _COMPANIONS: Final = ("-wal", "-shm", "-journal")
@@ -24,7 +22,7 @@ _MOST_FINDINGS: Final = 100
 _COPY_SHARE: Final = 0.8
 
 
-def run(job: Job, store: "Store", path: str) -> dict[str, Any]:
+def run(job: Job, store: Store, path: str) -> dict[str, Any]:
     """Copy, verify, sync, and only then give the file its name.
 
     The result: ``path``, ``bytes``, ``sessions``, ``messages``, ``seconds``, ``restarts`` (how

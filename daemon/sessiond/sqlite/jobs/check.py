@@ -2,7 +2,7 @@
 
 import os
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import apsw
 
@@ -13,15 +13,13 @@ from sessiond.sqlite.check import DERIVED, Kind, Report, check, repair
 from sessiond.sqlite.jobs.copying import check_room, copy_online, needed_bytes, open_snapshot
 from sessiond.sqlite.jobs.rebuild import follow
 from sessiond.sqlite.jobs.turns import look_again, own_transaction, patiently, refuse_unwritable
-
-if TYPE_CHECKING:
-    from sessiond.sqlite.store import Store
+from sessiond.sqlite.store import Store
 
 _COPY_SHARE: Final = 0.3
 _INDEXES: Final = {Kind.INDEX, Kind.PAIRS, Kind.PAIR_INDEX}
 
 
-def run(job: Job, store: "Store", *, now: bool, mend: bool) -> dict[str, Any]:
+def run(job: Job, store: Store, *, now: bool, mend: bool) -> dict[str, Any]:
     """Look at a copy, or with ``now`` at the file itself, as of this moment.
 
     The result: ``sound``, ``findings``, ``counts`` by kind, ``skipped``, ``repaired`` (kinds)
@@ -42,7 +40,7 @@ def run(job: Job, store: "Store", *, now: bool, mend: bool) -> dict[str, Any]:
     }
 
 
-def _of_a_copy(job: Job, store: "Store") -> Report:
+def _of_a_copy(job: Job, store: Store) -> Report:
     aside = f"{store.path}.check.partial"
     job.say("looking for room", 0.0)
     check_room(needed_bytes(job, store), os.path.dirname(store.path), "a check of a copy")
@@ -54,7 +52,7 @@ def _of_a_copy(job: Job, store: "Store") -> Report:
         discard_quietly(aside)
 
 
-def _of_the_file(job: Job, store: "Store") -> Report:
+def _of_the_file(job: Job, store: Store) -> Report:
     """On a snapshot: nobody waits for it, but the log cannot be emptied until it is over."""
     return _looked(job, open_snapshot(store.path))
 
@@ -67,7 +65,7 @@ def _looked(job: Job, connection: apsw.Connection) -> Report:
         connection.close()
 
 
-def _repaired(job: Job, store: "Store", report: Report) -> list[Kind]:
+def _repaired(job: Job, store: Store, report: Report) -> list[Kind]:
     if not report.counts.keys() & DERIVED:
         return []
     refuse_unwritable(store)

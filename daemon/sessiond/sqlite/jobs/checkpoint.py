@@ -1,17 +1,15 @@
 """The job that empties the write-ahead log."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sessiond.job import Job
 from sessiond.sqlite.file_locks import describe
+from sessiond.sqlite.store import Store
 from sessiond_protocol.errors import Code, Failure
 
-if TYPE_CHECKING:
-    from sessiond.sqlite.store import Store
 
-
-def run(job: Job, store: "Store") -> dict[str, Any]:
+def run(job: Job, store: Store) -> dict[str, Any]:
     """Move the log into the database and empty it.
 
     The result: ``busy``, ``log`` and ``checkpointed`` (pages) as SQLite reports them, and

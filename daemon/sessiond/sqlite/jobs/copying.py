@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import apsw
 import msgspec
@@ -11,10 +11,8 @@ import msgspec
 from sessiond.job import Cancelled, Job
 from sessiond.sqlite.ask import rows, size_in_bytes
 from sessiond.sqlite.backup import Copy, sync
+from sessiond.sqlite.store import Store
 from sessiond_protocol.errors import Code, Failure
-
-if TYPE_CHECKING:
-    from sessiond.sqlite.store import Store
 
 Say = Callable[[str, float], None]
 
@@ -41,7 +39,7 @@ class Copied(msgspec.Struct, frozen=True):
     restarts: int
 
 
-def needed_bytes(job: Job, store: "Store") -> int:
+def needed_bytes(job: Job, store: Store) -> int:
     """What a copy of the database takes now."""
     return job.between_batches(lambda: size_in_bytes(store.connection)) + _SPARE_BYTES
 
@@ -56,7 +54,7 @@ def check_room(needed: int, folder: str, what: str) -> None:
         )
 
 
-def copy_online(job: Job, store: "Store", target: str, say: Say) -> Copied:
+def copy_online(job: Job, store: Store, target: str, say: Say) -> Copied:
     """Copy the database into a new file, which is complete and synced afterwards.
 
     The daemon's own commits go on meanwhile and are in the copy. Those of another program start
@@ -81,7 +79,7 @@ def copy_online(job: Job, store: "Store", target: str, say: Say) -> Copied:
 class _Slices:
     """Slices of a copy on the writer's thread. ``state`` is there when it is complete."""
 
-    def __init__(self, store: "Store", copy: Copy) -> None:
+    def __init__(self, store: Store, copy: Copy) -> None:
         self._store = store
         self.copy = copy
         self.spent = 0.0
@@ -108,7 +106,7 @@ class _Slices:
             return False
 
 
-def _follow(job: Job, store: "Store", slices: _Slices, target: str, say: Say) -> None:
+def _follow(job: Job, store: Store, slices: _Slices, target: str, say: Say) -> None:
     copy = slices.copy
     synced = 0
     while not job.between_batches(slices.run):
@@ -131,7 +129,7 @@ def _let_go(job: Job, copy: Copy) -> None:
         copy.close()  # the writer has ended: nobody else uses its connection
 
 
-def _copy_snapshot(job: Job, store: "Store", target: str, say: Say, restarts: int) -> Copied:
+def _copy_snapshot(job: Job, store: Store, target: str, say: Say, restarts: int) -> Copied:
     """Copy over a connection of its own, which other connections' commits do not concern."""
     source = open_snapshot(store.path)
     try:

@@ -1,22 +1,20 @@
 """The job that has the search index made anew, and waits for it."""
 
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sessiond.job import Job
 from sessiond.sqlite.ask import value
 from sessiond.sqlite.jobs.turns import refuse_unwritable
+from sessiond.sqlite.store import Store
 from sessiond_protocol.errors import Code, Failure
-
-if TYPE_CHECKING:
-    from sessiond.sqlite.store import Store
 
 _LOOK_SECONDS: Final = 0.1
 _MOST_LOOKS: Final = 600  # without any change
 _WORDS_SHARE: Final = 0.7
 
 
-def run(job: Job, store: "Store") -> dict[str, Any]:
+def run(job: Job, store: Store) -> dict[str, Any]:
     """Have both indexes rebuilt by the writer's housekeeping, in its slices.
 
     The result: ``rebuilt``, the indexes (``messages_fts`` is left alone where it is another
@@ -33,7 +31,7 @@ def run(job: Job, store: "Store") -> dict[str, Any]:
     }
 
 
-def follow(job: Job, store: "Store", *, words: bool) -> None:
+def follow(job: Job, store: Store, *, words: bool) -> None:
     """Wait until the pair index is whole, and with ``words`` the other one, too."""
     before: object = None
     looks = 0
@@ -49,7 +47,7 @@ def follow(job: Job, store: "Store", *, words: bool) -> None:
         job.pause(_LOOK_SECONDS)
 
 
-def _look(store: "Store", *, words: bool) -> tuple[str, float, object]:
+def _look(store: Store, *, words: bool) -> tuple[str, float, object]:
     """Why it is not whole yet (empty: it is), how much is done, and what shows progress."""
     access = store.access
     index = store.health()["index"]

@@ -3,7 +3,7 @@
 import os
 import time
 from contextlib import closing, suppress
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import apsw
 
@@ -17,10 +17,8 @@ from sessiond.sqlite.jobs.turns import look_again, patiently
 from sessiond.sqlite.preparing import Prepared, prepare
 from sessiond.sqlite.refusal import OpenRefused, Reason
 from sessiond.sqlite.restore import aside_of, kept_path, refuse_same, unkept_of
+from sessiond.sqlite.store import Store
 from sessiond_protocol.errors import Code, Failure
-
-if TYPE_CHECKING:
-    from sessiond.sqlite.store import Store
 
 _PAGES: Final = 64
 _PAGES_AT_ONCE: Final = 1_000
@@ -35,7 +33,7 @@ class Overtaken(Exception):
     """Another program committed between the last page that was kept and the first replaced."""
 
 
-def run(job: Job, store: "Store", path: str) -> dict[str, Any]:
+def run(job: Job, store: Store, path: str) -> dict[str, Any]:
     """Replace the database's content by a backup's, in one transaction.
 
     Everybody else waits for that transaction. What was there before is kept beside the
@@ -71,7 +69,7 @@ def run(job: Job, store: "Store", path: str) -> dict[str, Any]:
 class _Restoring:
     """One restore. What is prepared and what is kept lie beside the database until they count."""
 
-    def __init__(self, job: Job, store: "Store", path: str) -> None:
+    def __init__(self, job: Job, store: Store, path: str) -> None:
         self._job = job
         self._store = store
         self._path = path

@@ -3,24 +3,22 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import Final, TypeVar
 
 import apsw
 
 from sessiond.database import UnsafeFile
 from sessiond.job import Job
 from sessiond.sqlite.ask import beating
+from sessiond.sqlite.store import Store
 from sessiond_protocol.errors import Code, Failure
-
-if TYPE_CHECKING:
-    from sessiond.sqlite.store import Store
 
 T = TypeVar("T")
 
 _PAUSE_SECONDS: Final = 0.05
 
 
-def refuse_unwritable(store: "Store") -> None:
+def refuse_unwritable(store: Store) -> None:
     """Raise :class:`Failure` while nothing may be written, for instance to a damaged file."""
     health = store.health()
     if not health["writable"]:
@@ -29,7 +27,7 @@ def refuse_unwritable(store: "Store") -> None:
 
 def patiently(
     job: Job,
-    store: "Store",
+    store: Store,
     errand: Callable[[], T],
     meanwhile: Callable[[], None] = lambda: None,
 ) -> T:
@@ -52,7 +50,7 @@ def patiently(
 
 
 @contextmanager
-def own_transaction(job: Job, store: "Store") -> Iterator[apsw.Connection]:
+def own_transaction(job: Job, store: Store) -> Iterator[apsw.Connection]:
     """What a job writes with transactions of its own, on the writer's thread.
 
     The files are looked at before and after it, the writer's heartbeat is fed, and a stop ends
@@ -73,7 +71,7 @@ def own_transaction(job: Job, store: "Store") -> Iterator[apsw.Connection]:
         raise UnsafeFile(f"the fate of a commit is unknown: {error}") from error
 
 
-def look_again(store: "Store") -> None:
+def look_again(store: Store) -> None:
     """The files are still the ones that were written to, or this is the alarm."""
     try:
         with store.access.working():

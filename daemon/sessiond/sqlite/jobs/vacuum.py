@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import apsw
 
@@ -12,12 +12,10 @@ from sessiond.job import Job
 from sessiond.sqlite.ask import rows, size_in_bytes, value
 from sessiond.sqlite.jobs.copying import check_room
 from sessiond.sqlite.jobs.turns import look_again, own_transaction, patiently, refuse_unwritable
-
-if TYPE_CHECKING:
-    from sessiond.sqlite.store import Store
+from sessiond.sqlite.store import Store
 
 
-def run(job: Job, store: "Store") -> dict[str, Any]:
+def run(job: Job, store: Store) -> dict[str, Any]:
     """Vacuum in one errand: everybody who writes waits until it is over.
 
     SQLite writes the pages in use into a temporary file and from there into the log, both
@@ -48,7 +46,7 @@ def _sizes(connection: apsw.Connection) -> tuple[int, int]:
     return size, size - free
 
 
-def _vacuum(job: Job, store: "Store", folder: str) -> None:
+def _vacuum(job: Job, store: Store, folder: str) -> None:
     try:
         with own_transaction(job, store) as connection, _temporary_files(connection, folder):
             connection.execute("VACUUM")
@@ -78,7 +76,7 @@ class _temporary_files:  # noqa: N801 (used as a statement)
         rows(self._connection, "PRAGMA temp_store_directory = ''")
 
 
-def _progress(store: "Store") -> Callable[[], None]:
+def _progress(store: Store) -> Callable[[], None]:
     """Feeds the heartbeat as long as the files change.
 
     The last part of it, from the temporary file into the log and from there into the database,
