@@ -3,16 +3,21 @@
 Generated from ``_sync.py`` by ``client/generate_async.py``: change it there.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sessiond_client import _jobs as jobs
 from sessiond_client import _requests as plans
-from sessiond_client._asyncio import AsyncStore, WriteFuture
+from sessiond_client._asyncio import AsyncStore
 from sessiond_client._batch import AsyncBatch
 from sessiond_client._loop_watching import AsyncWatching
 from sessiond_protocol.titles import MAX_TITLE_LENGTH, sanitize_title
+
+if TYPE_CHECKING:
+    from sessiond_client._asyncio import WriteFuture
 
 Dict = dict[str, Any]
 

@@ -2,20 +2,19 @@
 
 import atexit
 import contextlib
+import functools
 import os
 import threading
 import weakref
 from collections.abc import Sequence
-from concurrent.futures import Future
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sessiond_client import _errors as errors
 from sessiond_client import _fork
 from sessiond_client import _shared as sharing
 from sessiond_client._call import Call
 from sessiond_client._clock import clock
-from sessiond_client._pump import Pump
 from sessiond_client._requests import Plan
 from sessiond_client._shared import Shared
 from sessiond_client._store import EXIT_SECONDS, MERGE_SECONDS, Store
@@ -23,41 +22,15 @@ from sessiond_client._watching import Watching
 from sessiond_protocol.requests import Kind, Request
 from sessiond_protocol.requests.session import SessionUpdateTokens
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from sessiond_client._write_future import WriteFuture
+
 T = TypeVar("T")
 
 # Objects that may have increments waiting: the end of the program sends them.
 _merging: "weakref.WeakSet[BlockingStore]" = weakref.WeakSet()
-
-
-class WriteFuture(Future[T]):
-    """The result of a write that was handed over; it can no longer be cancelled.
-
-    Callbacks run on the thread that reads the answers. One that waits there for another future
-    reads its answer itself.
-    """
-
-    def __init__(self, pump: Pump, call: Call) -> None:
-        super().__init__()
-        self._pump = pump
-        self._call = call
-        self.set_running_or_notify_cancel()
-        call.wakers.append(self._resolve)
-
-    def result(self, timeout: float | None = None) -> T:
-        """The result of the write, or its error raised."""
-        self._pump.wait_if_leading(self._call, timeout)
-        return super().result(timeout)
-
-    def exception(self, timeout: float | None = None) -> BaseException | None:
-        """The error of the write, or None."""
-        self._pump.wait_if_leading(self._call, timeout)
-        return super().exception(timeout)
-
-    def _resolve(self, done: Call) -> None:
-        if done.error is not None:
-            self.set_exception(done.error)
-        else:
-            self.set_result(done.result)
 
 
 class BlockingStore(Store):
@@ -145,7 +118,7 @@ class BlockingStore(Store):
             value: T = stop.value
             return value
 
-    def _later(self, request: Request[T]) -> Future[T]:
+    def _later(self, request: Request[T]) -> "Future[T]":
         """Hand a write over; the future of its result."""
         self._check_open()
         self._raise_failure()
@@ -153,7 +126,7 @@ class BlockingStore(Store):
         deadline = clock() + self._timeout
         pump.make_room(deadline)
         call = Call(request, deadline)
-        future: WriteFuture[T] = WriteFuture(pump, call)
+        future: WriteFuture[T] = _future_class()(pump, call)
         with self._lock:
             pump.hand_over([*map(self._merge_call, self._merges.before(request)), call])
         return future
@@ -215,6 +188,14 @@ class BlockingStore(Store):
     def _at_exit(self) -> None:
         if not self._closed and self._era == _fork.era:
             self._send_merges()
+
+
+@functools.cache
+def _future_class() -> "type[WriteFuture[Any]]":
+    """Loaded when it is first needed: Python's futures bring its logging along."""
+    from sessiond_client._write_future import WriteFuture
+
+    return WriteFuture
 
 
 _after_fork = threading.Lock()

@@ -5,7 +5,8 @@ The steps are a generator, so that the blocking and the asyncio client do the sa
 
 import random
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from sessiond_client import _errors as errors
 
@@ -13,22 +14,19 @@ FIRST_PAUSE = 0.01
 LONGEST_PAUSE = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Try:
+class Try(msgspec.Struct, frozen=True):
     """Connect to this path; the answer is None, or why it failed."""
 
     path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(msgspec.Struct, frozen=True):
     """Wait this many seconds."""
 
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(msgspec.Struct, frozen=True):
     """Start a daemon; the answer is None, or why it cannot be started."""
 
 

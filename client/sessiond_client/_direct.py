@@ -11,20 +11,22 @@ import sys
 import threading
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import quote
 
 from sessiond_client import _errors as errors
 from sessiond_client import _fork
 from sessiond_client._clock import clock
-from sessiond_protocol.queries.dispatch import Reader
 from sessiond_protocol.requests import Request
 from sessiond_protocol.requests.message import SearchMessages
+
+if TYPE_CHECKING:
+    from sessiond_protocol.queries.dispatch import Reader
 
 # Virtual machine steps of SQLite between two looks at the clock: about a millisecond.
 _STEPS_BETWEEN_LOOKS = 20_000
 
-Seat = tuple[tuple[int, int], sqlite3.Connection, Reader]
+Seat: TypeAlias = "tuple[tuple[int, int], sqlite3.Connection, Reader]"
 
 # Connections that a fork copied. Closing one in the child would drop the locks of every
 # connection of the process to that file, so they are kept until the process ends.
@@ -114,6 +116,9 @@ class DirectReader:
         return self._open(identity)
 
     def _open(self, identity: tuple[int, int]) -> Seat:
+        # The queries are not for programs that only write, or read through the daemon.
+        from sessiond_protocol.queries.dispatch import Reader
+
         try:
             connection = sqlite3.connect(
                 f"file:{quote(self._path)}?mode=ro",

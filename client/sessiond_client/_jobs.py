@@ -1,7 +1,6 @@
 """Long work in the daemon: started with one request, followed with requests that wait there."""
 
 import os
-import secrets
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -67,7 +66,7 @@ def _followed(start: job.JobStart, progress: Progress | None) -> Plan[Dict]:
 
 
 def _key() -> bytes:
-    return secrets.token_bytes(_KEY_BYTES)
+    return os.urandom(_KEY_BYTES)
 
 
 def _absolute(path: str | os.PathLike[str]) -> str:

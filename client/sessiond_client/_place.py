@@ -5,13 +5,13 @@ import os
 import struct
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from socket import AF_UNIX, SOCK_STREAM, SOL_SOCKET
 from socket import socket as Socket  # noqa: N812 (a field of Place is called socket)
 from typing import Any, Final
 
+import msgspec
+
 from sessiond_client import _errors as errors
-from sessiond_client._starter import plight, start_daemon
 from sessiond_protocol import paths, state_file
 from sessiond_protocol.errors import SessiondError
 
@@ -39,8 +39,7 @@ def daemon_settings(
     return settings
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """One database, by its real path, and how its daemon is reached.
 
     ``socket`` is what the caller named, or None.
@@ -49,7 +48,7 @@ class Place:
     database: str
     socket: str | None
     autostart: bool
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = msgspec.field(default_factory=dict)
 
     @property
     def key(self) -> Key:
@@ -111,7 +110,12 @@ class Place:
 
     def advice(self) -> str:
         """What to do when no daemon answers, and what the one that was started has logged."""
-        started = plight(self.database) if self.autostart else None
+        started = None
+        if self.autostart:
+            # Most programs find a daemon: what starting one takes is loaded by those that do not.
+            from sessiond_client._starter import plight
+
+            started = plight(self.database)
         if started is not None:
             return started
         named = f" --socket {self.socket}" if self.socket else ""
@@ -119,4 +123,6 @@ class Place:
 
     def start_daemon(self, remaining: float) -> str | None:
         """Start a daemon for the database; None, or why it cannot be started."""
+        from sessiond_client._starter import start_daemon  # here as above
+
         return start_daemon(self.database, self.socket, self.settings, remaining)

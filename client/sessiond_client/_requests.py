@@ -4,7 +4,7 @@ One generator per call: it yields requests and receives their results; the block
 asyncio client drive the same generators. Bad arguments raise ``ValueError`` that names them.
 """
 
-import secrets
+import os
 import time
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any, TypeVar
@@ -358,4 +358,4 @@ def request_status(client_id: bytes, seq: int) -> Plan[str]:
 
 def new_session_id(now: float) -> str:
     """An id in the form that gateways use: local time and eight hexadecimal digits."""
-    return f"{time.strftime('%Y%m%d_%H%M%S', time.localtime(now))}_{secrets.token_hex(4)}"
+    return f"{time.strftime('%Y%m%d_%H%M%S', time.localtime(now))}_{os.urandom(4).hex()}"

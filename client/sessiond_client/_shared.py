@@ -1,7 +1,6 @@
 """What all blocking objects for one database in one process share: a connection and readers."""
 
 import contextlib
-import logging
 import os
 import socket
 import threading
@@ -19,8 +18,6 @@ from sessiond_client._pump import Pump
 from sessiond_protocol.errors import SessiondError
 from sessiond_protocol.requests import Kind, Request
 from sessiond_protocol.requests.server import RequestStatus
-
-log = logging.getLogger("sessiond_client")
 
 _lock = threading.Lock()
 _open: dict[Key, "Shared"] = {}
@@ -104,6 +101,9 @@ def note_settings(place: Place, started: bool) -> None:
     if started or not place.settings or place.key in _noted:
         return
     _noted.add(place.key)
+    import logging  # here: few have anything logged, and all would wait for it
+
+    log = logging.getLogger("sessiond_client")
     log.debug("the daemon of %s runs already and keeps its own settings", place.database)
 
 

@@ -4,10 +4,11 @@
 ``python client/generate_async.py``.
 """
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sessiond_client import _jobs as jobs
 from sessiond_client import _requests as plans
@@ -15,6 +16,9 @@ from sessiond_client._batch import Batch
 from sessiond_client._blocking import BlockingStore
 from sessiond_client._watching import Watching
 from sessiond_protocol.titles import MAX_TITLE_LENGTH, sanitize_title
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 Dict = dict[str, Any]
 

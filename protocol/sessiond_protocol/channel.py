@@ -12,7 +12,6 @@ client sends what is outstanding again, in order; what was decided is answered f
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from hashlib import blake2b
 from typing import Final
@@ -123,8 +122,7 @@ def _small_int(result: msgspec.Raw) -> int | None:
     return None
 
 
-@dataclass(slots=True)
-class ServerChannel:
+class ServerChannel(msgspec.Struct):
     """What the daemon knows of one channel after its last commit.
 
     ``last`` is the highest number decided, ``floor`` the highest floor seen; ``known`` says
@@ -134,7 +132,7 @@ class ServerChannel:
     last: int = 0
     floor: int = 1
     known: bool = False
-    receipts: dict[int, Receipt] = field(default_factory=dict)  # in rising order of seq
+    receipts: dict[int, Receipt] = msgspec.field(default_factory=dict)  # in rising order of seq
     answer_bytes: int = 0
 
     def keep(self, receipts: Iterable[Receipt]) -> None:
@@ -251,15 +249,14 @@ class Fate(Enum):
     UNKNOWN = auto()  # the state behind the client changed: nobody can say any more
 
 
-@dataclass(slots=True)
-class ClientChannel:
+class ClientChannel(msgspec.Struct):
     """The client's half: numbers, what is outstanding, and what to do after a lost connection."""
 
     next_seq: int = 1
     acked: int = 0
     generation: bytes | None = None
-    outstanding: dict[int, None] = field(default_factory=dict)  # in rising order
-    abandoned: set[int] = field(default_factory=set)
+    outstanding: dict[int, None] = msgspec.field(default_factory=dict)  # in rising order
+    abandoned: set[int] = msgspec.field(default_factory=set)
 
     @property
     def sent(self) -> int:

@@ -8,7 +8,6 @@ from sessiond_protocol.queries import messages, routes, sessions
 from sessiond_protocol.queries.connection import ReadConnection
 from sessiond_protocol.queries.facts import Facts
 from sessiond_protocol.requests import Request, message, route, server, session
-from sessiond_protocol.search import messages as search
 
 Query = Callable[[ReadConnection, Facts, Any], Any]
 
@@ -29,7 +28,11 @@ def _search(
     *,
     indexed: bool = True,
 ) -> message.SearchPage:
-    found = search.search(
+    # Its tables of characters take longer to make than everything else here: whoever never
+    # searches does without them.
+    from sessiond_protocol.search.messages import search
+
+    found = search(
         connection,
         facts,
         request.query,

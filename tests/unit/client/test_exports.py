@@ -61,13 +61,22 @@ def test_the_schema_is_version_6() -> None:
 
 
 def test_an_import_is_cheap() -> None:
-    """A blocking program pays for no event loop, no second SQLite and no terminal library."""
+    """A blocking program pays for no event loop, no second SQLite and no terminal library.
+
+    Nor for what only some need, and load when they do: searching and reading the file, starting
+    a daemon, futures of writes that were handed over.
+    """
     code = (
         "import sys, sessiond_client\n"
         "sessiond_client.SessionDB('/nonexistent/state.db', autostart=False).close()\n"
         "print(*sys.modules)\n"
     )
     told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    loaded = {name.partition(".")[0] for name in told.stdout.split()}
+    modules = set(told.stdout.split())
+    loaded = {name.partition(".")[0] for name in modules}
     assert "sessiond_client" in loaded
     assert not loaded & {"asyncio", "uvloop", "apsw", "rich", "click", "sessiond"}
+    assert not loaded & {"concurrent", "dataclasses", "logging", "secrets", "subprocess"}
+    ours = {name for name in modules if name.startswith("sessiond_")}
+    assert not {name for name in ours if ".search" in name or ".queries" in name}
+    assert not ours & {"sessiond_client._starter", "sessiond_client.gateway"}
