@@ -143,6 +143,9 @@ def _leave_the_user_alone(folder: str) -> None:
     for name in [name for name in os.environ if "SESSIOND" in name]:
         del os.environ[name]
     os.environ["HOME"] = folder
+    # An installed package is compiled once; without this every start might compile it again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    os.environ["PYTHONPYCACHEPREFIX"] = os.path.join(folder, "compiled")
 
 
 def _say(what: str) -> None:

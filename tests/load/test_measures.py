@@ -148,8 +148,8 @@ def test_the_command_prints_every_round(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The cheapest measure, from the command line to JSON; the scratch folder goes."""
-    for name in ("HOME", "SESSIOND_DATABASE"):  # what the command changes is put back
-        monkeypatch.setenv(name, str(tmp_path))
+    for name in ("HOME", "SESSIOND_DATABASE", "PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"):
+        monkeypatch.setenv(name, str(tmp_path))  # what the command changes is put back
     words = ["--only", "import", "--rounds", "2", "--seconds", "0", "--quick", "--json"]
     assert measures.main([*words, "--folder", str(tmp_path / "disk")]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -22,7 +22,7 @@ _TELL_MEMORY: Final = "print(open('/proc/self/status').read())"
 @contextlib.contextmanager
 def _prepared(site: Site) -> Iterator[Callable[[int], Round]]:
     for program in _PROGRAMS:
-        _run(program)  # compiled files are written now, if ever
+        _run(program)  # compiled files are written now
     yield lambda number: _round(site, number)
 
 
