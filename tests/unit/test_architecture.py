@@ -1,10 +1,11 @@
 """What holds for the code as a whole: who imports what, what is public, how large a file gets."""
 
 import ast
+import graphlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,31 @@ def test_the_client_and_the_daemon_meet_only_in_the_protocol(package: str, other
 
 
 # --- what is public ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_import_runs_in_a_circle(package: str) -> None:
+    modules = {module_name(package, path): path for path in files(package)}
+    graph = {name: imported(path, modules.keys()) for name, path in modules.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
+
+
+def module_name(package: str, path: Path) -> str:
+    """A file's name as an import names it."""
+    parts = [package, *path.relative_to(PACKAGES[package]).with_suffix("").parts]
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imported(path: Path, modules: Set[str]) -> set[str]:
+    """Which of these modules a file imports anywhere, for its types alone, too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names} & modules
+            names |= inner or {node.module}
+    return names & modules
 
 
 def test_the_clients_public_names() -> None:
