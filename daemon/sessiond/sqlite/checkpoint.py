@@ -20,7 +20,10 @@ log = logging.getLogger("sessiond.checkpoint")
 
 _FRAME_HEADER: Final = 24
 LOG_HEADER: Final = 32
+# A page that is written again and again is moved once for each checkpoint: the fewer, the better,
+# as long as the log stays far below its limit and is soon read after a crash.
 _DUE_PAGES: Final = 1_000
+_MOST_DUE_PAGES: Final = 4_000
 _CLOSE_MS: Final = 1_000
 _WARN_SECONDS: Final = 60.0
 _AGAIN_SECONDS: Final = 1.0
@@ -86,6 +89,8 @@ class Checkpoints:
         self._limits = limits
         self.holders = holders
         self._page_size: int = value(connection, "PRAGMA page_size")
+        quarter = limits.soft // (4 * self._page_size)
+        self._due_pages = max(_DUE_PAGES, min(quarter, _MOST_DUE_PAGES))
         self.last = CheckpointResult()
         self.pages = 0  # in the log, as of the last commit or checkpoint
         self.pinned = False
@@ -134,7 +139,7 @@ class Checkpoints:
         if idle:
             again = now - self._tried_at >= _AGAIN_SECONDS
             return self._unknown or (unmoved > 0 and (grown > 0 or again))
-        return unmoved >= _DUE_PAGES and grown >= _DUE_PAGES
+        return unmoved >= self._due_pages and grown >= self._due_pages
 
     def _shrink(self, now: float) -> None:
         """Try TRUNCATE: a little every second, longer but seldom when the log is far too long."""

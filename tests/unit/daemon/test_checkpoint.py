@@ -106,8 +106,20 @@ def test_a_log_that_begins_again_is_cut_to_its_limit(file: Opened) -> None:
     assert 0 < _log_size(file) <= SMALL_LIMITS.soft
 
 
+def test_under_a_higher_limit_the_log_is_moved_less_often(tmp_path: Path) -> None:
+    with opened(tmp_path / "state.db") as file:
+        file.append("a", "one")
+        _append(file, 1200)
+        file.store.care(idle=False)
+        assert file.store.health()["checkpoint"]["checkpointed"] == 0
+        _append(file, 3000)
+        file.store.care(idle=False)
+        assert file.store.health()["checkpoint"]["checkpointed"] > 4000
+
+
 def test_a_reader_in_the_way_is_not_waited_for(tmp_path: Path) -> None:
-    with opened(tmp_path / "state.db") as file, _reading(file.path):
+    limits = CheckpointLimits(soft=16 << 20)
+    with opened(tmp_path / "state.db", limits=limits) as file, _reading(file.path):
         file.append("a", "one")
         _append(file, 1200)
         with file.statements() as seen:
