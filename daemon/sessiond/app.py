@@ -12,7 +12,7 @@ from typing import Any, Final
 from sessiond.batching import BatchLimits, BatchRule
 from sessiond.between import BetweenBatches
 from sessiond.connection import ConnectionLimits
-from sessiond.database import Applied, Database, UnsafeFile
+from sessiond.database import Applied, UnsafeFile
 from sessiond.feed import Feed
 from sessiond.heartbeat import Heartbeat, Phase
 from sessiond.inbox import Inbox
@@ -176,9 +176,7 @@ class Daemon:
         store = await asyncio.to_thread(
             self._keeper.open, migrating, progress, self._heartbeat.beat
         )
-        self._database: Database = store
         store.restored = partial(self._restored, asyncio.get_running_loop())
-        self._foreign_commits = store.foreign_commits
         limits = BatchLimits(
             settings.batch_max_requests,
             settings.batch_max_bytes,
@@ -202,7 +200,8 @@ class Daemon:
             server.deliver_read,
             index_damaged=lambda text: self._inbox.put_errand(lambda: store.index_unreadable(text)),
         )
-        self._feed = Feed(self._keeper.path, store.generation, server.deliver_events)
+        send, errand = server.deliver_events, self._inbox.put_errand
+        self._feed = Feed(self._keeper.path, store.generation, send, store, errand)
         self._statistics.feed = self._feed
         self._desk = JobDesk(self._keeper.job_work, self._errands)
         self._statistics.jobs = self._desk.jobs
@@ -295,12 +294,9 @@ class Daemon:
 
     def _committed(self, applied: Applied) -> None:
         """What each batch changed; on the writer's thread."""
-        foreign = self._database.foreign_commits
-        noticed = foreign != self._foreign_commits
-        self._foreign_commits = foreign
         assert self._feed is not None
         self._heartbeat.beat()
-        self._feed.committed(applied.last_message_id, applied.events, foreign=noticed)
+        self._feed.committed(applied.last_message_id, applied.events)
 
     def _restored(
         self, loop: asyncio.AbstractEventLoop, generation: bytes, last_message_id: int
@@ -323,7 +319,7 @@ class Daemon:
     def _deleted(self, events: list[Event]) -> None:
         """What retention deleted; on the writer's thread."""
         assert self._feed is not None
-        self._feed.committed(0, events, foreign=False)
+        self._feed.committed(0, events)
 
     def _signalled(self) -> None:
         if self._stop.is_set():

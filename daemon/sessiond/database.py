@@ -61,6 +61,10 @@ class Database(Protocol):
         """Rises when another program's commit was noticed."""
         ...
 
+    def look(self) -> None:
+        """Notice another program's commits, between two batches."""
+        ...
+
     def greet(self, hello: ServerHello) -> Greeting:
         """The state of a channel, as of the last commit."""
         ...

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 import apsw
 
+from sessiond.database import Database
 from sessiond_protocol import wire
 from sessiond_protocol.queries import facts as schema_facts
 from sessiond_protocol.queries import messages
@@ -63,19 +64,29 @@ class Feed:
     """Reads what was committed and sends it to every subscription, on a thread of its own.
 
     ``send`` hands a notification's bytes to a watcher, from this thread. ``generation`` is the
-    file's, as of its opening.
+    file's, as of its opening. To this thread's connection the daemon's own commits are
+    anybody's. The connection of ``database`` makes all of them, so that it notices only those
+    of others; ``errand`` has it look, on the writer's thread.
     """
 
     def __init__(
-        self, path: str, generation: bytes, send: Callable[[Watcher, bytes], None]
+        self,
+        path: str,
+        generation: bytes,
+        send: Callable[[Watcher, bytes], None],
+        database: Database,
+        errand: Callable[[Callable[[], None]], None],
     ) -> None:
         self._path = path
         self.generation = generation
         self._send = send
+        self._database = database
+        self._errand = errand
+        self._told_of = database.foreign_commits
+        self._unsure = False  # somebody committed, and the writer was not asked since
+        self._asked_at = float("-inf")
         self._changed = threading.Condition()
         self._events: list[Placed] = []
-        self._foreign = False
-        self._own = False  # a batch was committed since the last turn
         self._rows: tuple[int, int] | None = None  # an id, and how many rows there were up to it
         self._last_id = 0
         self._dirty = False
@@ -101,16 +112,21 @@ class Feed:
             self._changed.notify()
         self._thread.join(5.0)
 
-    def committed(self, last_message_id: int, events: list[Event], foreign: bool) -> None:
+    def committed(self, last_message_id: int, events: list[Event]) -> None:
         """A batch was committed. Called by the writer; costs nothing while nobody watches."""
         if last_message_id > self._last_id:
             self._last_id = last_message_id
-        self._own = True
         if not self._subscriptions:
             return
         with self._changed:
             self._events += [(self._last_id, event) for event in events]
-            self._foreign = self._foreign or foreign
+            self._dirty = True
+            self._changed.notify()
+
+    def _look(self) -> None:
+        """Whether another program has committed; on the writer's thread."""
+        self._database.look()
+        with self._changed:
             self._dirty = True
             self._changed.notify()
 
@@ -124,7 +140,6 @@ class Feed:
             self.generation = generation
             self._last_id = last_message_id
             self._rows = None
-            self._own = True
             self._events.clear()
             self._subscriptions.clear()
 
@@ -145,6 +160,8 @@ class Feed:
             first.append(Event("sessions_changed", text=AWAY))
         cursor = self._last_id if after is None else after
         with self._changed:
+            if not self._subscriptions:
+                self._told_of = self._database.foreign_commits
             added = Subscription(next(self._numbers), watcher, session_id, cursor, first)
             self._subscriptions[added.number] = added
             self._dirty = True
@@ -192,8 +209,6 @@ class Feed:
                 self._changed.wait(patience if self._subscriptions else None)
             self._lagging = False
             events, self._events = self._events, []
-            foreign, self._foreign = self._foreign, False
-            own, self._own = self._own, False
             self._dirty = False
             subscriptions = list(self._subscriptions.values())
             era, before = self._era, self._last_id
@@ -205,13 +220,23 @@ class Feed:
             if era != self._era:
                 return  # these subscriptions are of another history
             self._last_id = max(self._last_id, last_id)
-        if (reader.changed() and not own and self._last_id == before) or foreign:
+        if self._foreign_was_noticed(reader):
             _tell_of_foreign_commit(reader, subscriptions, self._has_older_rows(reader))
             self._rows = None
         if self._rows is None or any(event.kind in _REMOVALS for _, event in events):
             self._rows = (self._last_id, reader.count(self._last_id))
         for subscription in subscriptions:
             self._feed(reader, subscription, events)
+
+    def _foreign_was_noticed(self, reader: "_FeedReader") -> bool:
+        """Whether another program has committed; if nobody knows yet, have the writer look."""
+        self._unsure = reader.changed() or self._unsure
+        now = time.monotonic()
+        if self._unsure and now - self._asked_at >= POLL_SECONDS:
+            self._unsure, self._asked_at = False, now
+            self._errand(self._look)
+        before, self._told_of = self._told_of, self._database.foreign_commits
+        return self._told_of != before
 
     def _has_older_rows(self, reader: "_FeedReader") -> bool:
         """Whether rows were added at ids that had gone by: no range read would meet them."""

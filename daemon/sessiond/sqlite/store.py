@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import apsw
@@ -126,6 +127,11 @@ class Store:
     def foreign_commits(self) -> int:
         """Rises when another program's commit was noticed."""
         return self.access.foreign_commits
+
+    def look(self) -> None:
+        """Notice another program's commits now. One that has just the lock is met by a batch."""
+        with suppress(apsw.BusyError):
+            self.access.look()
 
     # --- batches ---------------------------------------------------------------------------
 

@@ -70,6 +70,9 @@ class Database:
     def foreign_commits(self) -> int:
         return 0
 
+    def look(self) -> None:
+        pass
+
     def apply(self, works: Sequence[Work]) -> Applied:
         self.batches.append([work.msgid for work in works])
         self.hook()
