@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from sessiond_client import _errors as errors
+from sessiond_client import _requests as calls
 from sessiond_client.gateway.steps import Plan
 from sessiond_protocol.errors import SessiondError
 from sessiond_protocol.requests.message import (
@@ -21,8 +22,6 @@ from sessiond_protocol.requests.message import (
     MessageAppend,
     MessageAppendMany,
     MessageCount,
-    MessagePage,
-    Page,
 )
 from sessiond_protocol.requests.server import ServerPing
 
@@ -170,8 +169,8 @@ def _is_stored(session_id: str, message: Message) -> Plan[bool]:
     yield ServerPing()
     count: int = yield MessageCount(session_id=session_id)
     offset = max(0, count - LOOKED_AT)
-    page: Page = yield MessagePage(session_id=session_id, offset=offset, limit=LOOKED_AT)
-    return any(_is_same(row, message) for row in page.rows)
+    last = yield from calls.raw_messages(session_id, LOOKED_AT, offset, active_only=False)
+    return any(_is_same(row, message) for row in last)
 
 
 def _is_same(row: dict[str, Any], message: Message) -> bool:

@@ -90,7 +90,7 @@ class Checkpoints:
         self.holders = holders
         self._page_size: int = value(connection, "PRAGMA page_size")
         quarter = limits.soft // (4 * self._page_size)
-        self._due_pages = max(_DUE_PAGES, min(quarter, _MOST_DUE_PAGES))
+        self._due_pages: int = max(_DUE_PAGES, min(quarter, _MOST_DUE_PAGES))
         self.last = CheckpointResult()
         self.pages = 0  # in the log, as of the last commit or checkpoint
         self.pinned = False

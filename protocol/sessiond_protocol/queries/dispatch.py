@@ -15,10 +15,16 @@ Query = Callable[[ReadConnection, Facts, Any], Any]
 def _message_page(
     connection: ReadConnection, facts: Facts, request: message.MessagePage
 ) -> message.Page:
-    page = messages.conversation if request.active_only else messages.page
-    limit = request.limit
-    rows = page(connection, facts, request.session_id, request.after_id, limit + 1, request.offset)
-    return message.Page(rows[:limit], len(rows) > limit)
+    rows, more = messages.bounded_page(
+        connection,
+        facts,
+        request.session_id,
+        request.after_id,
+        request.limit,
+        request.offset,
+        active_only=request.active_only,
+    )
+    return message.Page(rows, more)
 
 
 def _search(

@@ -8,7 +8,9 @@ Rows are raw: every column of ``messages`` as stored, then ``content_value`` and
 them.
 """
 
+from collections.abc import Iterator
 from functools import cache
+from itertools import islice
 from typing import Any, Final
 
 from sessiond_protocol.content import check_integer
@@ -18,6 +20,19 @@ from sessiond_protocol.queries.statement import Condition, dicts, page_bounds, v
 from sessiond_protocol.schema import MESSAGE_COLUMN_NAMES
 
 RAW_NAMES: Final = (*MESSAGE_COLUMN_NAMES, "content_value", "content_hash")
+
+# What one answer may hold, about; and how many rows are read before the next look at their size.
+MOST_BYTES: Final = 8 * 1024 * 1024
+_MOST_ROWS: Final = 2**62
+_FIRST_ROWS: Final = 8
+_FURTHER_ROWS: Final = 64
+_LARGE: Final = tuple(
+    RAW_NAMES.index(name)
+    for name in (
+        "content", "tool_calls", "reasoning", "reasoning_details", "codex_reasoning_items",
+        "content_value",
+    )
+)  # fmt: skip
 
 Row = dict[str, Any]
 
@@ -83,13 +98,60 @@ def _page(
     bounds: tuple[int, int],
     condition: str,
 ) -> list[Row]:
-    sql = (
+    rows = connection.execute(
+        _page_sql(facts, condition), (session_id, check_integer(after_id, "after_id"), *bounds)
+    )
+    return dicts(rows.fetchall(), RAW_NAMES)
+
+
+def _page_sql(facts: Facts, condition: str) -> str:
+    return (
         f"{_select(in_order(facts), content=facts.content)}"
         f" WHERE m.session_id = ? AND m.id > ?{condition}"
         " ORDER BY m.id LIMIT ? OFFSET ?"
     )
+
+
+def bounded_page(
+    connection: ReadConnection,
+    facts: Facts,
+    session_id: str,
+    after_id: int,
+    limit: int,
+    offset: int,
+    *,
+    active_only: bool,
+    most_bytes: int = MOST_BYTES,
+) -> tuple[list[Row], bool]:
+    """As :func:`page` or :func:`conversation`, and whether more messages follow.
+
+    A page ends early once its texts have about ``most_bytes``: whoever answers with it must hold
+    it in memory. All of it is of one snapshot. It has at least one message, if there is any.
+    """
+    sql = _page_sql(facts, shown(facts) if active_only else "")
     after = check_integer(after_id, "after_id")
-    return dicts(connection.execute(sql, (session_id, after, *bounds)).fetchall(), RAW_NAMES)
+    bounds = page_bounds(min(limit, _MOST_ROWS) + 1, offset)
+    cursor = connection.execute(sql, (session_id, after, *bounds))
+    try:
+        rows, ended = _until(iter(cursor), limit + 1, most_bytes)
+    finally:
+        cursor.close()
+    more = len(rows) > limit or not ended
+    return dicts(rows[:limit], RAW_NAMES), more
+
+
+def _until(rows: Iterator[Any], limit: int, most_bytes: int) -> tuple[list[Any], bool]:
+    """Rows up to either bound, and whether these are all. The first look comes soon."""
+    found: list[Any] = []
+    size, step = 0, _FIRST_ROWS
+    while size < most_bytes:
+        some = list(islice(rows, step))
+        found += some
+        if len(some) < step or len(found) >= limit:
+            return found, True
+        size += sum(len(row[place]) for place in _LARGE for row in some if row[place])
+        step = _FURTHER_ROWS
+    return found, next(rows, None) is None
 
 
 def tail(

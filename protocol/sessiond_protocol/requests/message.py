@@ -105,7 +105,10 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class MessagePage(Request[Page], frozen=True):
-    """A session's messages with ids over ``after_id``, in order of id."""
+    """A session's messages with ids over ``after_id``, in order of id.
+
+    An answer ends early, with ``more``, once it holds some megabytes.
+    """
 
     METHOD: ClassVar[str] = "message.page"
     session_id: str

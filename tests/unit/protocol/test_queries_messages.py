@@ -156,3 +156,53 @@ def test_pages_by_key_make_up_the_transcript(owners: list[str], size: int) -> No
             assert len(page) <= size
             read += ids(page)
     assert read == [message_id for message_id, owner in stored if owner == "a"]
+
+
+# --- pages bounded by their size -----------------------------------------------------------------
+
+
+def bounded(connection: sqlite3.Connection, after: int, limit: int, most: int) -> tuple[Any, bool]:
+    facts = read_facts(connection)
+    rows, more = messages.bounded_page(
+        connection, facts, "long", after, limit, 0, active_only=False, most_bytes=most
+    )
+    return ids(rows), more
+
+
+@pytest.fixture
+def long(connection: sqlite3.Connection) -> list[int]:
+    """The ids of 200 messages of 1,000 letters each, but for a large one in the middle."""
+    add_session(connection, "long")
+    sizes = [1_000] * 100 + [50_000] + [1_000] * 99
+    return [add_message(connection, "long", "x" * size) for size in sizes]
+
+
+def test_a_page_ends_early_when_it_holds_enough(
+    connection: sqlite3.Connection, long: list[int]
+) -> None:
+    first, more = bounded(connection, 0, 1000, 20_000)
+    assert more
+    assert 20 <= len(first) < 100
+    assert first == long[: len(first)]
+
+
+def test_every_message_is_in_exactly_one_page(
+    connection: sqlite3.Connection, long: list[int]
+) -> None:
+    for most in (1, 1_000, 60_000, 10**9):
+        for limit in (1, 8, 9, 72, 199, 200, 201, 2**63 - 1):
+            read: list[int] = []
+            more = True
+            while more:
+                page, more = bounded(connection, read[-1] if read else 0, limit, most)
+                assert 0 < len(page) <= limit
+                read += page
+            assert read == long
+
+
+def test_an_open_page_holds_no_snapshot(connection: sqlite3.Connection, long: list[int]) -> None:
+    bounded(connection, 0, 1000, 1)
+    connection.execute("DELETE FROM messages WHERE session_id = 'long'")
+    connection.commit()
+    connection.execute("PRAGMA journal_mode=MEMORY")  # refused while a statement is open
+    assert bounded(connection, 0, 1000, 1) == ([], False)
