@@ -51,7 +51,7 @@ Row: TypeAlias = tuple[Any, ...]
 
 def text_of(content: Any) -> str:
     """A column selected as a blob, as text; bytes that are not UTF-8 become U+FFFD."""
-    return "" if content is None else bytes(content).decode("utf-8", "replace")
+    return "" if content is None else str(content, "utf-8", "replace")
 
 
 def places(count: int) -> str:

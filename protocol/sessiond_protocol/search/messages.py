@@ -259,13 +259,17 @@ class _Search:
 
     def _readable(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """``rows`` with their snippets as text, those that are missing made here."""
-        missing = [row["id"] for row in rows if row["snippet"] is None]
-        texts = self._texts(missing) if missing else {}
+        missing = []
         for row in rows:
             stored = row["snippet"]
-            row["snippet"] = (
-                self._snippet(texts.get(row["id"], "")) if stored is None else text_of(stored)
-            )
+            if stored is None:
+                missing.append(row)
+            else:
+                row["snippet"] = text_of(stored)
+        if missing:
+            texts = self._texts([row["id"] for row in missing])
+            for row in missing:
+                row["snippet"] = self._snippet(texts.get(row["id"], ""))
         return rows
 
     def _texts(self, ids: Sequence[int]) -> dict[int, str]:
@@ -280,7 +284,9 @@ class _Search:
 
     def _with_context(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         around = contexts(self._connection, self._facts, [row["id"] for row in rows])
-        return [{**row, "context": around.get(row["id"], [])} for row in rows]
+        for row in rows:
+            row["context"] = around.get(row["id"], [])
+        return rows
 
 
 def _interleaved(*lists: Sequence[Hit]) -> Iterator[Hit]:

@@ -11,6 +11,7 @@ from sessiond_protocol.rows import decode_content
 from sessiond_protocol.search.candidates import IDS, places, text_of
 
 CONTEXT_LENGTH: Final = 200
+_INLINE_JSON: Final = INLINE_JSON.encode()
 
 # Four bytes are the most that a character takes in UTF-8.
 _SHOWN: Final = (
@@ -45,24 +46,30 @@ def contexts(
     for start in range(0, len(ids), IDS):
         part = ids[start : start + IDS]
         sql = _CONTEXT.format(ids=places(len(part)), shown=shown(facts, "p"))
-        rows = connection.execute(sql, part).fetchall()
-        around = [(row[3], _messages(row)) for row in rows]
-        structured = _structured(connection, {at for _, near in around for at in _cut_json(near)})
-        for hit, near in around:
-            found[hit] = [
-                {"role": role, "content": structured.get(at, text)[:CONTEXT_LENGTH]}
-                for at, role, text in near
+        cut: list[tuple[int, dict[str, Any]]] = []
+        for row in connection.execute(sql, part).fetchall():
+            found[row[3]] = [
+                _message(row[at], row[at + 1], row[at + 2], cut)
+                for at in (0, 3, 6)
+                if row[at] is not None
             ]
+        if cut:
+            structured = _structured(connection, {at for at, _ in cut})
+            for at, message in cut:
+                message["content"] = structured.get(at, message["content"])[:CONTEXT_LENGTH]
     return found
 
 
-def _messages(row: Sequence[Any]) -> list[tuple[int, str, str]]:
-    """Id, role and text of those of the three that exist."""
-    return [(row[at], row[at + 1], text_of(row[at + 2])) for at in (0, 3, 6) if row[at] is not None]
-
-
-def _cut_json(messages: Sequence[tuple[int, str, str]]) -> list[int]:
-    return [at for at, _, text in messages if text.startswith(INLINE_JSON)]
+def _message(
+    at: int, role: str, content: bytes | None, cut: list[tuple[int, dict[str, Any]]]
+) -> dict[str, Any]:
+    """A message as it is shown; one that holds JSON is added to ``cut``."""
+    if content is None:
+        return {"role": role, "content": ""}
+    message = {"role": role, "content": text_of(content)[:CONTEXT_LENGTH]}
+    if content.startswith(_INLINE_JSON):
+        cut.append((at, message))
+    return message
 
 
 def _structured(connection: ReadConnection, ids: set[int]) -> dict[int, str]:

@@ -51,10 +51,14 @@ _Judge: TypeAlias = Callable[[_Reading], bool]
 
 
 class Scan:
-    """A tree made ready to judge many texts."""
+    """A tree made ready to judge many texts, once the first is judged: most searches judge none."""
 
     def __init__(self, tree: Node) -> None:
-        self._judge = _judge(tree)
+        self._tree = tree
+
+    @cached_property
+    def _judge(self) -> _Judge:
+        return _judge(self._tree)
 
     def matches(self, text: str) -> bool:
         """Whether a message with this ``content`` is a hit."""
