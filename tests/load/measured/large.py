@@ -1,5 +1,6 @@
 """The large database: made once in a run, for every measure that needs one."""
 
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,10 @@ _MESSAGES_QUICK: Final = 200_000
 def large(site: Site) -> Path:
     """The folder of a database that nobody serves: 1,000,000 messages, 200,000 if in a hurry."""
     folder = site.folder / "large"
-    if not folder.exists():
+    complete = folder / "complete"
+    if not complete.exists():
+        shutil.rmtree(folder, ignore_errors=True)  # what a measure left that failed half-way
         with site.serving("large") as target:
             site.store(target, _MESSAGES_QUICK if site.quick else _MESSAGES, LENGTH, PARAGRAPHS)
+        complete.touch()
     return folder
