@@ -129,6 +129,8 @@ def test_where_a_backup_may_not_go(daemon: Daemon, tmp_path: Path) -> None:
             (daemon.database, InvalidParams, "is a file of the database itself"),
             (f"{daemon.database}-journal", InvalidParams, "is a file of the database itself"),
             (tmp_path / "folder/state.db-wal", InvalidParams, "is a file of the database itself"),
+            # The next restore would remove it.
+            (f"{daemon.database}.restoring", InvalidParams, "is a file of the database itself"),
             (tmp_path / "missing" / "copy", InvalidParams, "missing does not exist"),
             (tmp_path / ("x" * 250), DatabaseError, "cannot be written: .*too long"),
         ):

@@ -17,7 +17,7 @@ from typing import Final
 import apsw
 import msgspec
 
-from sessiond.sqlite import open_elsewhere, pragmas, preparing
+from sessiond.sqlite import open_elsewhere, own_names, pragmas, preparing
 from sessiond.sqlite.ask import size_in_bytes, value
 from sessiond.sqlite.backup import copy_to
 from sessiond.sqlite.file_locks import describe, supported
@@ -89,9 +89,11 @@ def restore(
 
 
 def refuse_same(backup: str, path: str) -> None:
-    """Refuse a database as its own backup, whatever names lead to it."""
-    if os.path.exists(backup) and os.path.exists(path) and os.path.samefile(backup, path):
-        raise OpenRefused(Reason.NOT_A_FILE, f"backup {backup} is the database itself")
+    """Refuse a database's own files as its backup, whatever names lead to them."""
+    own = own_names.own_name(backup, path)
+    if own is not None:
+        what = "the database itself" if own == os.path.realpath(path) else "a file of the database"
+        raise OpenRefused(Reason.NOT_A_FILE, f"backup {backup} is {what}")
 
 
 class _Restoring:
@@ -110,8 +112,8 @@ class _Restoring:
         self._is_new = is_new
         self._progress = progress
         self._hook = hook
-        self._aside = aside_of(path)
-        self._unkept = unkept_of(path)
+        self._aside = own_names.restoring(path)
+        self._unkept = own_names.unkept(path)
         self._announcement = Announcement(path)
         self._seen = 0  # data_version of what was kept
 
@@ -334,16 +336,6 @@ class _Restoring:
 
 def _is_empty(connection: apsw.Connection) -> bool:
     return look(connection).is_empty
-
-
-def aside_of(database: str) -> str:
-    """Where a restore prepares what takes a database's place."""
-    return f"{database}.restoring"
-
-
-def unkept_of(database: str) -> str:
-    """Where the copy of a database before is made, until it is complete."""
-    return f"{database}.before-restore.partial"
 
 
 def kept_path(database: str) -> str:

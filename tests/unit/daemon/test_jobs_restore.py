@@ -10,6 +10,7 @@ import pytest
 
 from sessiond.database import UnsafeFile
 from sessiond.job import Cancelled, Job
+from sessiond.sqlite.backup import Copy
 from sessiond.sqlite.jobs import restore
 from sessiond_protocol.errors import Code, Failure
 from tests.unit.daemon.stores import Opened, appending, foreign, foreign_message, opened
@@ -245,6 +246,48 @@ def test_channels_are_forgotten(file: Opened, backup: str) -> None:
     assert file.store.status(b"\x01", 10) == "not_applied"
     run(file, backup)
     assert file.store.status(b"\x01", 10) == "unknown"
+
+
+def test_a_database_that_shrinks_under_the_copy_is_kept_as_it_is_in_the_end(
+    file: Opened, backup: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, steps = Copy.step, 0
+
+    def shrinking(copy: Copy, pages: int) -> bool:
+        nonlocal steps
+        steps += 1
+        if steps == 3:  # the first copies the backup
+            with foreign(file.path) as other:
+                other.execute("DELETE FROM messages WHERE id > 2")
+                other.execute("VACUUM")
+        return step(copy, pages)
+
+    def before(_number: int) -> None:
+        nonlocal steps
+        if steps in (3, 4):
+            steps = 100
+            file.append("s", "written after all of the database was copied")
+
+    monkeypatch.setattr(restore, "_PAGES", 10_000)
+    monkeypatch.setattr(Copy, "step", shrinking)
+    result = run(file, backup, Errands(before))
+    assert texts(result["kept"]) == [*OLD, "written after all of the database was copied"]
+    assert file.rows("SELECT content FROM messages ORDER BY id") == [(text,) for text in OLD]
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", ".restoring", ".before-restore.partial"])
+def test_the_databases_own_files_are_no_backup(
+    file: Opened, backup: str, tmp_path: Path, suffix: str
+) -> None:
+    own = Path(f"{file.path}{suffix}")
+    if not own.exists():
+        own.write_bytes(Path(backup).read_bytes())
+    (tmp_path / "link").symlink_to(own)
+    (tmp_path / "other name").hardlink_to(own)
+    for path in (own, tmp_path / "link", tmp_path / "other name"):
+        with pytest.raises(Failure, match=r"is (the database itself|a file of the database)"):
+            run(file, str(path))
+        assert own.exists()  # a copy under way would be removed, and one who names it wants it
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,10 @@ from sessiond.sqlite.ask import beating, rows, value
 from sessiond.sqlite.backup import discard, discard_quietly, open_copy, sync
 from sessiond.sqlite.check import Kind, kind_of
 from sessiond.sqlite.jobs.copying import STATE, Copied, check_room, copy_online, needed_bytes
+from sessiond.sqlite.own_names import own_name, with_companions
 from sessiond.sqlite.store import Store
 from sessiond_protocol.errors import Code, Failure
 
-# What lies beside a database and belongs to it.
-_COMPANIONS: Final = ("-wal", "-shm", "-journal")
-_OWN: Final = ("", *_COMPANIONS, ".sessiond", ".sessiond.lock")
 _MOST_FINDINGS: Final = 100
 _COPY_SHARE: Final = 0.8
 
@@ -32,7 +30,7 @@ def run(job: Job, store: Store, path: str) -> dict[str, Any]:
     started = time.monotonic()
     job.say("looking for room", 0.0)
     refuse_target(path, store.path)
-    aside = f"{path}.partial"
+    aside = _aside(path)
     try:
         discard(aside)
         check_room(needed_bytes(job, store), os.path.dirname(path), f"the backup {path}")
@@ -64,19 +62,22 @@ def refuse_target(path: str, database: str) -> None:
     """Raise :class:`Failure` if a copy of the database must not be put there."""
     if not os.path.isabs(path) or "\0" in path or not os.path.basename(path):
         raise Failure(Code.INVALID_PARAMS, f"path must be the absolute one of a file, not {path!r}")
-    folder, name = os.path.split(path)
-    if not os.path.isdir(folder):
+    if not os.path.isdir(folder := os.path.dirname(path)):
         raise Failure(Code.INVALID_PARAMS, f"directory {folder} does not exist")
-    real = os.path.join(os.path.realpath(folder), name)
-    if real in {os.path.realpath(database) + suffix for suffix in _OWN}:
-        raise Failure(Code.INVALID_PARAMS, f"{path} is a file of the database itself")
+    for name in (path, *with_companions(_aside(path))):  # the latter are removed before it begins
+        if own_name(name, database) is not None:
+            raise Failure(Code.INVALID_PARAMS, f"{name} is a file of the database itself")
     if os.path.lexists(path):
         raise _exists(path)
-    for suffix in _COMPANIONS:
-        if os.path.lexists(path + suffix):
+    for name in with_companions(path):
+        if os.path.lexists(name):
             raise Failure(
-                Code.CONFLICT, f"{path}{suffix} exists and would be taken for a part of the backup"
+                Code.CONFLICT, f"{name} exists and would be taken for a part of the backup"
             )
+
+
+def _aside(path: str) -> str:
+    return f"{path}.partial"
 
 
 def _exists(path: str) -> Failure:

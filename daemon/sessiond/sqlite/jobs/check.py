@@ -7,6 +7,7 @@ from typing import Any, Final
 import apsw
 
 from sessiond.job import Job
+from sessiond.sqlite import own_names
 from sessiond.sqlite.ask import beating
 from sessiond.sqlite.backup import discard, discard_quietly, open_copy
 from sessiond.sqlite.check import DERIVED, Kind, Report, check, repair
@@ -41,7 +42,7 @@ def run(job: Job, store: Store, *, now: bool, mend: bool) -> dict[str, Any]:
 
 
 def _of_a_copy(job: Job, store: Store) -> Report:
-    aside = f"{store.path}.check.partial"
+    aside = own_names.checked(store.path)
     job.say("looking for room", 0.0)
     check_room(needed_bytes(job, store), os.path.dirname(store.path), "a check of a copy")
     try:

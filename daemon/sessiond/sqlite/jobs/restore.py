@@ -9,14 +9,14 @@ import apsw
 
 from sessiond.database import UnsafeFile
 from sessiond.job import Cancelled, Job
-from sessiond.sqlite import preparing
+from sessiond.sqlite import own_names, preparing
 from sessiond.sqlite.ask import value
 from sessiond.sqlite.backup import Copy, discard, discard_quietly, sync
 from sessiond.sqlite.jobs.copying import SLICE_SECONDS, check_room, needed_bytes
 from sessiond.sqlite.jobs.turns import look_again, patiently
 from sessiond.sqlite.preparing import Prepared, prepare
 from sessiond.sqlite.refusal import OpenRefused, Reason
-from sessiond.sqlite.restore import aside_of, kept_path, refuse_same, unkept_of
+from sessiond.sqlite.restore import kept_path, refuse_same
 from sessiond.sqlite.store import Store
 from sessiond_protocol.errors import Code, Failure
 
@@ -30,7 +30,7 @@ _CODES: Final = {Reason.NO_SPACE: Code.DISK_FULL, Reason.IO: Code.DATABASE}
 
 
 class Overtaken(Exception):
-    """Another program committed between the last page that was kept and the first replaced."""
+    """Another program committed so that what is kept is not what would be replaced."""
 
 
 def run(job: Job, store: Store, path: str) -> dict[str, Any]:
@@ -43,15 +43,12 @@ def run(job: Job, store: Store, path: str) -> dict[str, Any]:
     if not os.path.isabs(path) or "\0" in path:
         raise Failure(Code.INVALID_PARAMS, f"path must be the absolute one of a file, not {path!r}")
     started = time.monotonic()
-    restoring = _Restoring(job, store, path)
     try:
-        prepared = restoring.prepare()
-        kept = restoring.exchange()
+        refuse_same(path, store.path)
+        prepared, kept = _restored(_Restoring(job, store, path))
     except OpenRefused as refused:
         code = _CODES.get(refused.reason, Code.INVALID_PARAMS)
         raise Failure(code, refused.message) from refused
-    finally:
-        restoring.clean_up()
     with suppress(Cancelled):  # it is done: that the log is long is no failure
         job.between_batches(store.checkpoints.truncate)
     return {
@@ -66,6 +63,13 @@ def run(job: Job, store: Store, path: str) -> dict[str, Any]:
     }
 
 
+def _restored(restoring: "_Restoring") -> tuple[Prepared, str]:
+    try:
+        return restoring.prepare(), restoring.exchange()
+    finally:
+        restoring.clean_up()
+
+
 class _Restoring:
     """One restore. What is prepared and what is kept lie beside the database until they count."""
 
@@ -73,8 +77,8 @@ class _Restoring:
         self._job = job
         self._store = store
         self._path = path
-        self._aside = aside_of(store.path)
-        self._unkept = unkept_of(store.path)
+        self._aside = own_names.restoring(store.path)
+        self._unkept = own_names.unkept(store.path)
         self._synced = 0
 
     def clean_up(self) -> None:
@@ -87,7 +91,6 @@ class _Restoring:
         """Check the backup, and make a copy of it that can take the place as it is."""
         job, store = self._job, self._store
         job.say("checking the backup")
-        refuse_same(self._path, store.path)
         for leftover in (self._aside, self._unkept):
             discard(leftover)
         page_size = job.between_batches(lambda: value(store.connection, "PRAGMA page_size"))
@@ -230,9 +233,12 @@ def _slice(copy: Copy) -> bool:
         if (copy.pages and left <= 1) or copy.restarts > _MOST_RESTARTS:
             return True
         try:
-            copy.step(max(1, min(_PAGES, left - 1)))
+            complete = copy.step(max(1, min(_PAGES, left - 1)))
         except apsw.BusyError:
             return False
+        if complete:
+            # Another program has made the database that small: nothing more would get into it.
+            raise Overtaken
     return False
 
 
