@@ -38,6 +38,7 @@ class Exchange:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
         self._poll = select.poll()
+        self._wanted = select.POLLIN  # what the socket is polled for
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
         self._wake_out.setblocking(False)
@@ -100,7 +101,8 @@ class Exchange:
                 return
             self._socket = connected
             self._poll = select.poll()
-            self._poll.register(connected, select.POLLIN)
+            self._wanted = select.POLLIN
+            self._poll.register(connected, self._wanted)
             self._poll.register(self._wake_in, select.POLLIN)
             self.link.connected()
 
@@ -116,7 +118,9 @@ class Exchange:
             if link.out and not self._send(connected):
                 return
             wanted = select.POLLIN | select.POLLOUT if link.out else select.POLLIN
-            self._poll.modify(connected, wanted)
+            if wanted != self._wanted:
+                self._wanted = wanted
+                self._poll.modify(connected, wanted)
         timeout = None if until == math.inf else math.ceil(max(0.0, until - now) * 1000)
         for descriptor, _ in self._poll.poll(timeout):
             if descriptor == self._wake_in.fileno():

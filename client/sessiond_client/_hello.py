@@ -1,6 +1,7 @@
 """How a client takes up its channel on a new connection."""
 
 import os
+from typing import Final
 
 import msgspec
 
@@ -11,6 +12,15 @@ from sessiond_protocol.requests.server import ServerHello, Welcome
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_welcome = msgspec.msgpack.Decoder(Welcome).decode
+
+
+# Until the first hello is answered the daemon's own limit is not known.
+ASSUMED_MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
+
+
+def max_request_bytes(welcome: Welcome | None) -> int:
+    """How large a request may be, as far as it is known."""
+    return ASSUMED_MAX_REQUEST_BYTES if welcome is None else welcome.limits.max_request_bytes
 
 
 def hello(channel: ClientChannel, client_id: bytes, database: str, program: str) -> bytes:

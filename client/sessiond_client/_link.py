@@ -25,7 +25,7 @@ from sessiond_client._call import (
     decode_result,
     is_refusal,
 )
-from sessiond_client._hello import hello, read_welcome
+from sessiond_client._hello import hello, max_request_bytes, read_welcome
 from sessiond_client._outcomes import Outcomes
 from sessiond_client._watch import Watches
 from sessiond_protocol import wire
@@ -40,9 +40,6 @@ TTL_SHARE = 0.9
 
 # Bytes in ``out`` beyond which further calls wait, unnumbered, for the socket to take them.
 MOST_UNSENT = 1024 * 1024
-
-# Until the first hello is answered the daemon's own limit is not known.
-ASSUMED_MAX_REQUEST_BYTES = 16 * 1024 * 1024
 
 
 class State(Enum):
@@ -112,7 +109,7 @@ class Link:
 
     def start(self, call: Call, now: float) -> None:
         """Send a call, or keep it until there is a connection."""
-        limit = self.welcome.limits.max_request_bytes if self.welcome else ASSUMED_MAX_REQUEST_BYTES
+        limit = max_request_bytes(self.welcome)
         size = len(call.arguments) + 128
         if size > limit:
             message = f"message of {size} bytes exceeds max_request_bytes {limit}"
@@ -269,6 +266,11 @@ class Link:
 
     def received(self, data: bytes, now: float) -> None:
         """Bytes arrived. Raises :class:`SessiondError` if the connection is of no use."""
+        # Whoever waits for each answer gets one at a time: there is nothing to cut.
+        whole = None if self._reader.waiting else wire.whole_response(data)
+        if whole is not None:
+            self._answered(whole, now)
+            return
         self._reader.feed(data)
         while (frame := self._reader.next_frame()) is not None:
             message = wire.decode_frame(frame)
@@ -333,7 +335,8 @@ class Link:
 
     def resend_refused(self, now: float) -> None:
         """Send again, in order, what was refused for a reason that may have passed."""
-        if self._hole and any(self._on_its_way(call) for call in self._calls.values()):
+        calls = self._calls.values()
+        if self._hole and any(call.seq is not None and not call.refused for call in calls):
             # Sent now, the lowest number would arrive after those that wait for it.
             self.resend_at = now + FIRST_PAUSE
             return
@@ -345,10 +348,6 @@ class Link:
         for call in sorted(refused, key=by_number):
             self._send(call, now)
         self._send_queued(now)
-
-    @staticmethod
-    def _on_its_way(call: Call) -> bool:
-        return call.seq is not None and not call.refused
 
     def _welcomed(self, message: wire.ResponseFrame, now: float) -> None:
         self.welcome = welcome = read_welcome(message)

@@ -51,26 +51,46 @@ class Pump(Exchange):
         A caller that is interrupted (by a signal's exception) leaves nothing behind that would
         still be sent.
         """
-        self.submit(call)
-        if not call.done:
-            try:
-                self.wait(call)
-            except BaseException:
-                with self._lock:
-                    self.link.cancel(call)
-                raise
+        me = threading.get_ident()
+        nested = self._leader == me  # a callback of the leader makes a call itself
+        try:
+            self._submit(call, me)
+            if not call.done:
+                self._await(call, me, nested=nested)
+        finally:
+            if not nested and self._leader == me:
+                self._stop_leading()
         return call.value()
 
-    def submit(self, call: Call) -> None:
-        """Send a call, or keep it until there is a connection."""
+    def _submit(self, call: Call, me: int) -> None:
+        """Send a call, or keep it until there is a connection; lead if nobody does."""
         with self._lock:
             self._check_open()
             self.link.start(call, clock())
             self._push()
             if self._leader is not None:
                 self._wake_if_needed()
+            elif not self._wants_lead and not call.done:
+                self._leader = me
         if self.link.finished:
             self._wake_finished()
+
+    def _await(self, call: Call, me: int, *, nested: bool) -> None:
+        try:
+            if not nested and self._leader == me:
+                self._lead(call, call.deadline)
+                self._stop_leading()
+            if not call.done:
+                self.wait(call)
+        except BaseException:
+            with self._lock:
+                self.link.cancel(call)
+            raise
+
+    def _lead(self, call: Signal, until: float) -> None:
+        """Read for everybody until a call is done, or somebody else wants to."""
+        while not call.done and clock() < until and not self._wants_lead:
+            self._step(until)
 
     def hand_over(self, calls: list[Call]) -> None:
         """Leave calls, in order, to the background thread; their wakers tell what became of
@@ -159,9 +179,11 @@ class Pump(Exchange):
         try:
             if not nested:
                 event = self._lead_or_follow(call, me)
-            if event is None:
-                while not call.done and clock() < until and (nested or not self._wants_lead):
+            if nested:
+                while not call.done and clock() < until:
                     self._step(until)
+            elif event is None:
+                self._lead(call, until)
             else:
                 event.wait(None if until == math.inf else max(0.0, until - clock()))
         finally:

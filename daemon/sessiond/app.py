@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from sessiond.batching import BatchLimits, BatchRule
 from sessiond.between import BetweenBatches
-from sessiond.connection import ConnectionLimits
+from sessiond.connection_limits import ConnectionLimits
 from sessiond.database import Applied, UnsafeFile
 from sessiond.feed import Feed
 from sessiond.heartbeat import Heartbeat, Phase

@@ -6,8 +6,7 @@ import time
 from collections import deque
 from typing import Any, Protocol, cast
 
-import msgspec
-
+from sessiond.connection_limits import ConnectionLimits
 from sessiond.decoding import decode_work
 from sessiond.work import PARKED, Work
 from sessiond_protocol import wire
@@ -17,20 +16,6 @@ from sessiond_protocol.requests import Kind
 from sessiond_protocol.requests.server import RequestStatus, ServerHello, ServerPing
 
 log = logging.getLogger("sessiond.connection")
-
-
-class ConnectionLimits(msgspec.Struct, frozen=True):
-    """What one connection may use. Bytes, counts and seconds."""
-
-    max_request_bytes: int
-    max_requests: int
-    max_bytes: int
-    max_answer_bytes: int
-    answer_stall: float
-    frame_stall: float
-    thread_decode_bytes: int
-    default_ttl: float
-    max_ttl: float
 
 
 class Hub(Protocol):
@@ -134,6 +119,15 @@ class Connection(asyncio.Protocol):
         if self.closed or self._superseded:
             return
         self._grew_at = time.monotonic()
+        if not self._reader.waiting and len(data) <= self._limits.largest_whole:
+            # Whoever waits for each answer sends one at a time: there is nothing to cut.
+            whole = wire.whole_request(data)
+            if whole is not None and not self._must_stop(0):
+                works: list[Work] = []
+                self._take(whole, len(data), works)
+                self._submit(works)
+                self._regulate()
+                return
         self._reader.feed(data)
         self.process()
 

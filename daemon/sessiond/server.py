@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from sessiond.connection import Connection, ConnectionLimits
+from sessiond.connection import Connection
+from sessiond.connection_limits import ConnectionLimits
 from sessiond.database import Greeting
 from sessiond.feed import Feed
 from sessiond.inbox import Inbox

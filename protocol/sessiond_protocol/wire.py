@@ -112,6 +112,26 @@ def decode_frame(data: bytes) -> Frame:
     )
 
 
+def whole_request(data: bytes) -> RequestFrame | None:
+    """The request that ``data`` is from its first byte to its last; None for anything else."""
+    if data[:2] != _REQUEST_HEAD:
+        return None
+    try:
+        return _decode_request(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def whole_response(data: bytes) -> ResponseFrame | None:
+    """The response that ``data`` is from its first byte to its last; None for anything else."""
+    if data[:2] != _RESPONSE_HEAD:
+        return None
+    try:
+        return _decode_response(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 class FrameReader:
     """Cuts a byte stream into frames without building what they hold.
 

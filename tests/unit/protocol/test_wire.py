@@ -332,3 +332,17 @@ def test_nearly_right_messages_raise_frame_errors_only(
             wire.decode_frame(frame)
     except FrameError:
         return
+
+
+@given(st.integers(0, 2**32 - 1), st.binary(max_size=40), st.integers(0, 3))
+def test_a_whole_message_is_recognised_only_alone(msgid: int, tail: bytes, cut: int) -> None:
+    request = wire.request(msgid, "message.append", wire.pack({"a": 1}), wire.Place(seq=1))
+    response = wire.response(msgid, [1, "two"])
+    for data, whole in ((request, wire.whole_request), (response, wire.whole_response)):
+        assert whole(data) == wire.decode_frame(data)
+        if tail:
+            assert whole(data + tail) is None
+        if cut:
+            assert whole(data[:-cut]) is None
+    assert wire.whole_request(response) is None
+    assert wire.whole_response(request) is None
