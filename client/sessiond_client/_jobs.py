@@ -52,7 +52,7 @@ def _followed(start: job.JobStart, progress: Progress | None) -> Plan[Dict]:
         except errors.NotFound as gone:
             raise errors.ShuttingDown(
                 f"the daemon ended while {start.METHOD} was under way, and with it job {job_id}:"
-                " it was not finished"
+                " look whether it was done before starting it again"
             ) from gone
         version = state.version
         if progress is not None:

@@ -98,7 +98,7 @@ def test_killed_while_restoring(faulty: FaultyDaemon, step: str) -> None:
         db.append_message("s", "user", "written since")
         generation = db.get_stats()["generation"]
         reviver = faulty.revive()
-        with pytest.raises(ShuttingDown):
+        with pytest.raises(ShuttingDown, match="look whether it was done"):
             db.restore(backup)
         reviver.join()
         restored = step == "restore: replaced"
