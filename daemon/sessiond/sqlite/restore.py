@@ -91,9 +91,10 @@ def restore(
 def refuse_same(backup: str, path: str) -> None:
     """Refuse a database's own files as its backup, whatever names lead to them."""
     own = own_names.own_name(backup, path)
+    if own == os.path.realpath(path):
+        raise OpenRefused(Reason.NOT_A_FILE, f"backup {backup} is the database itself")
     if own is not None:
-        what = "the database itself" if own == os.path.realpath(path) else "a file of the database"
-        raise OpenRefused(Reason.NOT_A_FILE, f"backup {backup} is {what}")
+        raise OpenRefused(Reason.NOT_A_FILE, f"backup {backup} is a file of the database itself")
 
 
 class _Restoring:
