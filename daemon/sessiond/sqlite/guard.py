@@ -18,8 +18,9 @@ import contextlib
 import fcntl
 import logging
 import os
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from sessiond.database import UnsafeFile
 from sessiond.sqlite import file_locks, log_index, log_users
@@ -50,8 +51,7 @@ class Held(Exception):
         self.pid = pid
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(msgspec.Struct, frozen=True):
     """A file by device and inode."""
 
     device: int
@@ -215,7 +215,7 @@ class Guard:
                 found = os.stat(path)
             except OSError:
                 return f"{path} was deleted while the daemon had it open"
-            if Identity.of(found) != remembered:
+            if found.st_ino != remembered.inode or found.st_dev != remembered.device:
                 return f"{path} was replaced while the daemon had it open"
             if found.st_nlink != 1 and path == self.path:
                 return f"{path} has {found.st_nlink} names, a database must have one"

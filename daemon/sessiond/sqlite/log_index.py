@@ -5,8 +5,9 @@ number of frames moved into the database and five read marks, all in native byte
 """
 
 import struct
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 SIZE: Final = 136  # with the lock bytes, which are never read or written
 READERS: Final = 5
@@ -20,8 +21,7 @@ _LOG_HEADER: Final = 32
 _FRAME_HEADER: Final = 24
 
 
-@dataclass(frozen=True, slots=True)
-class LogIndex:
+class LogIndex(msgspec.Struct, frozen=True):
     """``frames`` in the log, of which ``moved`` are in the database, too; ``pages`` is the
     database's size. ``marks`` are the frames up to which each kind of reader reads."""
 
