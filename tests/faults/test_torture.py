@@ -78,11 +78,13 @@ def test_a_build_that_answers_before_it_commits_is_caught(short_path: Path) -> N
 def test_an_interrupt_leaves_nothing_behind(short_path: Path) -> None:
     database = short_path / "scratch.db"
     command = [*COMMAND, "--seconds", "60", "--clients", "2", "--database", str(database)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
         while process.poll() is None and not list(short_path.glob("*/client-1-0.jsonl")):
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        assert "interrupted" in process.communicate(timeout=10)[1]
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        assert process.communicate(timeout=10)[1] == "sessionctl: interrupted\n"
     assert process.returncode == 130
     assert list(short_path.iterdir()) == []
     running = subprocess.run(["pgrep", "-f", str(short_path)], capture_output=True, check=False)

@@ -38,6 +38,7 @@ def scratch_daemon(folder: Path, options: Sequence[str] = ()) -> Iterator[Target
             [sys.executable, "-m", "sessiond", "serve", "--database", str(target.database),
              "--socket", str(target.socket), *options],
             stdin=subprocess.DEVNULL, stdout=said, stderr=said,
+            start_new_session=True,  # Ctrl-C is for the caller, who stops it
         )  # fmt: skip
     try:
         _await(process, target, log)

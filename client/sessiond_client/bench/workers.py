@@ -1,10 +1,13 @@
 """Processes that start to work at the same moment, stop by themselves, and leave nothing behind."""
 
+import contextlib
 import multiprocessing
 import resource
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection as Pipe
 from multiprocessing.context import SpawnProcess
 from typing import Any, Final
@@ -59,20 +62,40 @@ def run_together(tasks: Sequence[Task], look: Callable[[], None] = _nobody_looks
     context = multiprocessing.get_context("spawn")
     processes: list[SpawnProcess] = []
     pipes: list[Pipe] = []
+    resource_tracker.ensure_running()  # the first start would begin it, and let interrupts in
     try:
         for task in tasks:
             ours, theirs = context.Pipe()
             pipes.append(ours)
             process = context.Process(target=_work, args=(task, theirs), daemon=True)
-            process.start()
+            with _deaf_to_interrupts():
+                process.start()
             processes.append(process)
             theirs.close()  # else the end of a worker would go unnoticed
         return _lead(tasks, pipes, look)
+    except KeyboardInterrupt:
+        for process in processes:
+            process.kill()  # it would work on for as long as it was told to
+        raise
     finally:
         for pipe in pipes:
             pipe.close()
         for process in processes:
             _end(process)
+
+
+@contextlib.contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """What is started inside never gets SIGINT, which Ctrl-C sends to workers and leader alike.
+
+    The mask is inherited, so there is no moment before the worker's own code in which it could die
+    of the signal, and with a traceback. The leader gets at the end what came meanwhile.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def share(count: int | None, worker: int, processes: int) -> int | None:

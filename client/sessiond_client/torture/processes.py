@@ -48,6 +48,7 @@ class DaemonProcess:
                 *self.command, "serve",
                 "--database", str(self.database), "--socket", str(self.socket), *self.options,
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,  # Ctrl-C is for the run, which ends it
             )  # fmt: skip
         self.starts += 1
 
@@ -86,9 +87,10 @@ class DaemonProcess:
         return await self._process.wait()
 
     async def kill(self) -> None:
-        """End it at once."""
+        """End it at once, if it was started."""
         self.signal(signal.SIGKILL)
-        await self.gone()
+        if self._process is not None:
+            await self.gone()
 
     async def stop(self) -> str | None:
         """Ask it to stop; what was wrong with how it did, if anything."""

@@ -42,24 +42,30 @@ class Proxy:
         return self._wish.done
 
     async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # Whoever interrupts the run cancels this, too; asyncio would print that as an error.
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._join(reader, writer)
+        writer.transport.abort()
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass on in both directions until one of them ends."""
         try:
             onward = await asyncio.open_unix_connection(str(self.target))
         except OSError:
-            writer.transport.abort()  # as if there were no daemon: there is none
-            return
-        both = [writer.transport, onward[1].transport]
+            return  # as if there were no daemon: there is none
         ways = [
             asyncio.ensure_future(self._pass(reader, onward[1], answers=False)),
             asyncio.ensure_future(self._pass(onward[0], writer, answers=True)),
         ]
         self._tasks.update(ways)
-        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        for way in ways:
-            way.cancel()
-        await asyncio.gather(*ways, return_exceptions=True)
-        self._tasks.difference_update(ways)
-        for transport in both:
-            transport.abort()
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            self._tasks.difference_update(ways)
+            onward[1].transport.abort()
 
     async def _pass(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool

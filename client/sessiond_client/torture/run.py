@@ -100,9 +100,7 @@ class Run:
         try:
             return await self._carry_out()
         except BaseException:  # interrupted, for one
-            for client in self._clients:
-                client.signal(signal.SIGKILL)
-            self._daemon.signal(signal.SIGKILL)
+            await asyncio.gather(self._daemon.kill(), *(each.kill() for each in self._clients))
             raise
 
     async def _carry_out(self) -> Course:
