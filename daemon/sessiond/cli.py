@@ -209,9 +209,13 @@ def _make_usual_home(chosen: Settings) -> None:
 def _absolute(chosen: Settings) -> Settings:
     """Every path made absolute: in the background the working directory is another."""
     log_file = chosen.log_file
+    try:
+        database = paths.resolve_database(chosen.database, os.environ)
+    except ValueError as error:
+        raise BadSetting(str(error)) from error
     return dataclasses.replace(
         chosen,
-        database=paths.resolve_database(chosen.database, os.environ),
+        database=database,
         socket=paths.chosen_socket(chosen.socket, os.environ),
         log_file=None if log_file is None else os.path.abspath(log_file),
     )

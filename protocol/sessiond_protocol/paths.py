@@ -56,6 +56,10 @@ def _absolute(path: str, environ: Mapping[str, str]) -> str:
     expanded = _expand(path, environ)
     if not os.path.isabs(expanded):
         expanded = os.path.join(os.getcwd(), expanded)
+    try:
+        expanded.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"path {expanded!r} is not UTF-8: SQLite opens no other") from None
     return expanded if ".." in expanded.split("/") else os.path.normpath(expanded)
 
 

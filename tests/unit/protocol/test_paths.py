@@ -61,6 +61,11 @@ def test_what_is_no_shared_file_is_refused_by_name(path: str) -> None:
         paths.resolve_database(path, {})
 
 
+def test_a_path_that_sqlite_cannot_open_is_refused() -> None:
+    with pytest.raises(ValueError, match="is not UTF-8: SQLite opens no other"):
+        paths.resolve_database("/data/a\udcff.db", {})
+
+
 def test_an_unknown_home_is_an_error_and_no_directory_called_tilde() -> None:
     with pytest.raises(ValueError, match="give an absolute path"):
         paths.resolve_database("~nobody-of-this-name/x.db", {})
