@@ -61,7 +61,13 @@ class Place(msgspec.Struct, frozen=True):
     @property
     def program(self) -> str:
         """What this process is called in the daemon's lists."""
-        return os.path.basename(sys.argv[0] if sys.argv else "") or "python"
+        path = sys.argv[0] if sys.argv else ""
+        if path == "-c":
+            return "python -c"
+        folder, name = os.path.split(path)
+        if name == "__main__.py":  # of a package, by ``python -m``
+            name = os.path.basename(folder)
+        return name or "python"
 
     def candidates(self) -> Sequence[str]:
         """Paths to try, best first. The database itself is never opened for this."""

@@ -33,6 +33,22 @@ def stranger(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
     return place
 
 
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        ("/opt/bot/gateway.py", "gateway.py"),
+        ("/opt/bot/gateway/__main__.py", "gateway"),
+        ("-c", "python -c"),
+        ("", "python"),
+    ],
+)
+def test_a_program_is_called_what_people_know_it_by(
+    place: Place, path: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [path])
+    assert place.program == shown
+
+
 def test_somebody_listens(place: Place) -> None:
     connected, failure = place.connect(place.candidates()[0], 1.0)
     assert failure is None
