@@ -60,7 +60,7 @@ def test_what_is_no_backup(own: Ctl, tmp_path: Path) -> None:
     other.write_text("shopping list\n" * 500)
     said = own.complaint("restore", str(other), "--yes", status=65)
     assert "is not a SQLite database" in said
-    assert own.complaint("restore", "missing", "--yes", status=64)
+    assert own.complaint("restore", "missing", "--yes", status=66)
     own.daemon.stop()
     done = own.run("restore", str(other), "--yes", status=65)
     assert done.stderr.startswith("sessiond: ")

@@ -1,8 +1,9 @@
 """From the command line to an open store, and the errors on the way."""
 
 import contextlib
+import errno
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
@@ -47,7 +48,7 @@ def opened(asked: Asked, *, autostart: bool = True, create: bool = False) -> Ite
     place = place_of(asked)
     if not create and place.socket is None:
         check_exists(place)
-    if not autostart:
+    if not autostart or is_served_elsewhere(place):
         check_served(place)
     with SessionDB(
         place.database, socket=place.socket, autostart=autostart, timeout=asked.timeout
@@ -72,21 +73,57 @@ def check_exists(place: Place) -> None:
 
 def is_served(place: Place) -> bool:
     """Whether a daemon answers right now."""
+    return failures(place) is None
+
+
+def failures(place: Place) -> dict[str, str] | None:
+    """Why no daemon answers, by the socket that was tried; None if one does."""
+    found = {}
     for path in place.candidates():
-        connected, _ = place.connect(path, PROBE_SECONDS)
+        connected, why = place.connect(path, PROBE_SECONDS)
         if connected is not None:
             connected.close()
-            return True
-    return False
+            return None
+        found[path] = why or "no answer"
+    return found
+
+
+def is_served_elsewhere(place: Place) -> bool:
+    """Whether a daemon serves the database on another socket than the one that was named.
+
+    One that were started for that socket could not have the database.
+    """
+    if place.socket is None:
+        return False
+    found = state_file.read(paths.state_file(place.database))
+    return (
+        found is not None
+        and found.state in (State.SERVING, State.MIGRATING)
+        and found.socket != place.socket
+        and _lives(found.pid)
+    )
 
 
 def check_served(place: Place) -> None:
     """Refuse when no daemon answers; says what its last one left word of."""
-    if is_served(place):
+    found = failures(place)
+    if found is None:
         return
+    check_reachable(place, found)
     left = last_word(place)
     told = f" ({left})" if left else ""
     raise Refused(f"no daemon serves {place.database}{told}; {place.advice()}", os.EX_UNAVAILABLE)
+
+
+def check_reachable(place: Place, found: Mapping[str, str]) -> None:
+    """Refuse if one of the :func:`failures` is that this user may not go where the socket is."""
+    denied = [path for path, why in found.items() if why == os.strerror(errno.EACCES)]
+    if denied:
+        raise Refused(
+            f"the daemon of {place.database} cannot be reached by uid {os.geteuid()}:"
+            f" {denied[0]}: permission denied",
+            os.EX_NOPERM,
+        )
 
 
 def last_word(place: Place) -> str:

@@ -1,6 +1,7 @@
 """Where an export goes: lines in a stream, a file that is whole, a directory of transcripts."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -41,10 +42,27 @@ def counted(sessions: Iterator[Row], progress: Progress) -> Iterator[Row]:
         progress.advance(1)
 
 
-def write_lines(sessions: Iterator[Row], stream: TextIO) -> None:
-    """One session a line."""
-    for session in sessions:
+def write_lines(sessions: Iterator[Row], stream: TextIO) -> int:
+    """One session a line; how many there were."""
+    number = 0
+    for number, session in enumerate(sessions, start=1):  # noqa: B007 (returned)
         stream.write(output.json_text(session, stream) + "\n")
+    return number
+
+
+@contextlib.contextmanager
+def written_whole(target: Path) -> Iterator[TextIO]:
+    """A file that is whole or as it was before; a pipe or a device is written to as it is.
+
+    A symbolic link stays one: what it leads to is written.
+    """
+    real = Path(os.path.realpath(target))
+    if real.is_file() or not real.exists():
+        with written_aside(real) as stream:
+            yield stream
+        return
+    with real.open("w", encoding="utf-8") as stream:
+        yield stream
 
 
 @contextlib.contextmanager
@@ -63,25 +81,42 @@ def written_aside(target: Path) -> Iterator[TextIO]:
         raise
 
 
-def write_directory(
-    db: SessionDB, sessions: Iterator[Row], directory: Path, *, whole: bool
-) -> None:
-    """A transcript for each session; with a ``whole`` export what session keys point at, too."""
+def write_directory(db: SessionDB, sessions: Iterator[Row], directory: Path, *, whole: bool) -> int:
+    """A transcript for each session; with a ``whole`` export what session keys point at, too.
+
+    Sessions whose id cannot name a file are left out, which is said; how many were written.
+    """
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    written = 0
     for session in sessions:
         try:
-            path = transcript_path(directory, str(session["id"]))
+            write_transcript(directory, session)
         except ValueError as error:
             click.echo(f"sessionctl: left out: {error}", err=True)
-            continue
-        with written_aside(path) as stream:
-            for message in session["messages"]:
-                stream.write(output.json_text(chat_line(message), stream) + "\n")
+        else:
+            written += 1
     if whole:
         entries = {route.session_key: entry_of(route) for route in routes(db)}
         if entries:
             with mirror_lock(directory):
                 write_mirror(directory, entries)
+    return written
+
+
+def write_transcript(directory: Path, session: Row) -> None:
+    """One session's transcript; ``ValueError`` if its id cannot name a file."""
+    path = transcript_path(directory, str(session["id"]))
+    try:
+        with written_aside(path) as stream:
+            for message in session["messages"]:
+                stream.write(output.json_text(chat_line(message), stream) + "\n")
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        raise ValueError(
+            f"session id of {len(os.fsencode(path.stem))} bytes is too long for a file's name:"
+            f" {path.stem[:40]}…"
+        ) from None
 
 
 def chat_line(message: Row) -> Row:

@@ -1,10 +1,14 @@
 """Options that all commands share. They work before and after the command's name."""
 
+import errno
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import click
+
+from sessiond_client.cli.exits import Refused, status_of_file
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,6 +26,30 @@ class Asked:
 
 
 pass_asked = click.make_pass_decorator(Asked, ensure=True)
+
+
+class Existing(click.Path):
+    """A path that is there and may be read, or ``-`` where that is allowed.
+
+    Refused with the status of the system's error: the command line is right, the file is not.
+    """
+
+    def convert(
+        self,
+        value: "str | os.PathLike[str]",
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> Any:
+        if not (self.allow_dash and value == "-"):
+            try:
+                os.stat(value)
+                if not os.access(value, os.R_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            except OSError as error:
+                raise Refused(
+                    f"{os.fspath(value)}: {error.strerror}", status_of_file(error)
+                ) from error
+        return super().convert(value, param, ctx)
 
 
 def _note(ctx: click.Context, param: click.Parameter, value: Any) -> None:

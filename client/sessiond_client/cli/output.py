@@ -15,13 +15,19 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
+from sessiond_client.cli.fitting import fit
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
 # A message may hold escape sequences: shown as they are they would steer the terminal.
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+# So would the marks that turn the direction of writing, and separators that end a line.
+_CONTROL: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _UNLIMITED: Final = 100_000
+_GAP: Final = 2
+_ENOUGH: Final = 12
+_ENOUGH_OF_FIRST: Final = 24
 
 Row = dict[str, Any]
 
@@ -38,7 +44,9 @@ def _picture(found: re.Match[str]) -> str:
     code = ord(found[0])
     if code < 0x20:
         return chr(0x2400 + code)
-    return "\u2421" if code == 0x7F else f"\\x{code:02x}"
+    if code == 0x7F:
+        return "\u2421"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
 
 
 def one_line(text: str) -> str:
@@ -65,6 +73,11 @@ def _plain(value: Any) -> Any:
 def is_terminal() -> bool:
     """Whether a person reads standard output."""
     return sys.stdout.isatty()
+
+
+def redraws(stream: TextIO) -> bool:
+    """Whether a person reads ``stream``, at a terminal that can draw over what it shows."""
+    return stream.isatty() and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
 
 @cache
@@ -106,26 +119,51 @@ class Column:
 
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence["str | Text"]]) -> None:
-    """A table without lines; on a terminal no wider than that, cells cut with an ellipsis."""
+    """A table without lines.
+
+    On a terminal it is no wider than that: cells are cut with an ellipsis, and columns that do
+    not fit at all are left out from the right.
+    """
     from rich.table import Table
 
     terminal = console().width != _UNLIMITED
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    table.expand = terminal and any(column.flexible for column in columns)
-    for column in columns:
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
+    cells = [tuple(row) for row in rows]
+    widths = _widths(columns, cells, console().width) if terminal else [None] * len(columns)
+    for column, width in zip(columns, widths, strict=False):
         table.add_column(
             column.heading,
             justify="right" if column.right else "left",
             style=column.style,
             no_wrap=True,
             overflow="ellipsis",
-            ratio=1 if column.flexible and terminal else None,
-            min_width=12 if column.flexible else None,
-            max_width=column.most if terminal else None,
+            width=width,
         )
-    for row in rows:
-        table.add_row(*row)
+    for row in cells:
+        table.add_row(*row[: len(widths)])
     print_trimmed(table)
+
+
+def _widths(
+    columns: Sequence[Column], rows: Sequence[Sequence["str | Text"]], room: int
+) -> list[int]:
+    """The columns' widths; one that is flexible takes all the room that the others leave."""
+    from rich.cells import cell_len
+
+    natural = []
+    for place, column in enumerate(columns):
+        widest = max((cell_len(str(row[place])) for row in rows), default=0)
+        natural.append(max(cell_len(column.heading), min(widest, column.most or widest)))
+    # Of an id, which stands first, so much that it can be typed again.
+    least = [min(width, _ENOUGH if place else _ENOUGH_OF_FIRST)
+             for place, width in enumerate(natural)]  # fmt: skip
+    widths = fit(natural, least, room, _GAP)
+    left = room - sum(widths) - _GAP * (len(widths) - 1)
+    for place, column in enumerate(columns[: len(widths)]):
+        if column.flexible and left > 0:
+            widths[place] += left
+            break
+    return widths
 
 
 def print_trimmed(drawn: Any) -> None:

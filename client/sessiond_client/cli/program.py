@@ -78,6 +78,8 @@ _OTHER_NAMES: Final[dict[str, str]] = {
     "shutdown": "stop",
 }
 
+_OF_THE_DAEMON: Final = frozenset({"daemon", "run", "serve", "start"})
+
 
 class Program(click.Group):
     """A group whose commands are imported by name, and that suggests the one that was meant."""
@@ -105,6 +107,8 @@ class Program(click.Group):
 def suggestion(name: str) -> str:
     """``, did you mean 'list'?`` for a mistyped command; empty if nothing is close."""
     wanted = name.lower()
+    if wanted in _OF_THE_DAEMON:
+        return ", did you mean 'sessiond serve'? programs start it by themselves"
     meant = [_OTHER_NAMES[wanted]] if _OTHER_NAMES.get(wanted) in COMMANDS else []
     meant = meant or difflib.get_close_matches(wanted, COMMANDS, 2, 0.8)
     meant = meant or difflib.get_close_matches(wanted, COMMANDS, 1, 0.5)
@@ -158,6 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run ``sessionctl``; the exit status. Whatever goes wrong is one line, no traceback."""
     words = sys.argv[1:] if arguments is None else list(arguments)
+    _open_what_is_closed()
     try:
         for stream in (sys.stdout, sys.stderr):
             _print_anything(stream)
@@ -167,7 +172,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _nobody_reads()
     except click.ClickException as error:
-        return _complain(error)
+        return _complain(error, words)
     except SessiondError as error:
         _debug(words)
         return _say(error.message, exits.status_of(error))
@@ -199,7 +204,7 @@ def _run(words: list[str]) -> int:
         return leaving.exit_code
 
 
-def _complain(error: click.ClickException) -> int:
+def _complain(error: click.ClickException, words: Sequence[str]) -> int:
     message = error.format_message()
     if isinstance(error, exits.Refused):
         return _say(message, error.status)
@@ -208,10 +213,15 @@ def _complain(error: click.ClickException) -> int:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(message, err=True)
         return os.EX_USAGE
-    path = error.ctx.command_path if error.ctx else "sessionctl"
+    path = error.ctx.command_path if error.ctx else _path(words)
     if isinstance(error, click.NoSuchOption):
         message = f"no such option {error.option_name!r}{_meant(error.possibilities or ())}"
     return _say(f"{_plain(message)}; try '{path} --help'", os.EX_USAGE)
+
+
+def _path(words: Sequence[str]) -> str:
+    """The command that was meant, where click does not say."""
+    return " ".join(["sessionctl", *[word for word in words if word in COMMANDS][:1]])
 
 
 def _plain(message: str) -> str:
@@ -237,6 +247,16 @@ def _debug(words: Sequence[str]) -> None:
         import traceback
 
         traceback.print_exc()
+
+
+def _open_what_is_closed() -> None:
+    """Standard streams that whoever started this had closed lead nowhere.
+
+    Left closed, the next file that is opened would get their number, and what is printed.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
 
 
 def _print_anything(stream: Any) -> None:

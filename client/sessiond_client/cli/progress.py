@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from sessiond_client.cli import output
 from sessiond_client.cli.exits import INTERRUPTED, Refused
 
 if TYPE_CHECKING:
@@ -13,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class Progress:
-    """How much of ``total`` is done; shows nothing unless standard error is a terminal.
+    """How much of ``total`` is done; shows nothing unless a person watches standard error.
 
     ``total`` None means that nobody knows.
     """
 
     def __init__(self, label: str, total: float | None, *, in_bytes: bool = False) -> None:
         self._bar: rich_progress.Progress | None = None
-        if not sys.stderr.isatty():
+        if not output.redraws(sys.stderr):
             return
         from rich import progress as parts
         from rich.console import Console
@@ -64,12 +65,12 @@ class Follow(Protocol):
 
 @contextmanager
 def job_progress(what: str) -> Iterator[Follow]:
-    """A bar with the job's present step; shows nothing unless standard error is a terminal.
+    """A bar with the job's present step; shows nothing unless a person watches standard error.
 
     Who is interrupted is told that the daemon goes on.
     """
     try:
-        if not sys.stderr.isatty():
+        if not output.redraws(sys.stderr):
             yield lambda _state: None
             return
         with _steps() as bar:

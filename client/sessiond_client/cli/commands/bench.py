@@ -13,7 +13,7 @@ import click
 
 from sessiond_client.cli import output, units
 from sessiond_client.cli.exits import Refused
-from sessiond_client.cli.options import Asked, json_option, pass_asked, place_options
+from sessiond_client.cli.options import Asked, Existing, json_option, pass_asked, place_options
 
 if TYPE_CHECKING:
     from sessiond_client.bench.run import Measured, Settings
@@ -45,11 +45,11 @@ FAILED: Final = 1
 @click.option("--reads", type=click.Choice(("auto", "direct", "daemon")), default="auto",
               show_default=True, metavar="WAY",
               help="How clients read: the file (direct), or through the daemon.")  # fmt: skip
-@click.option("--text", "text_file", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+@click.option("--text", "text_file", type=Existing(dir_okay=False, path_type=Path),
               metavar="FILE", help="Messages to store: a JSON array of texts.")  # fmt: skip
 @click.option("--seed", type=int, default=1, metavar="N", show_default=True,
               help="What the order of the work is made from.")  # fmt: skip
-@click.option("--folder", type=click.Path(exists=True, file_okay=False, path_type=Path),
+@click.option("--folder", type=Existing(file_okay=False, path_type=Path),
               metavar="PATH", help="A disk of your choice for the scratch database.")  # fmt: skip
 @click.option("--plot", is_flag=True, help="Draw how the latencies are spread.")
 @json_option

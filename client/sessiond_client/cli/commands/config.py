@@ -28,7 +28,7 @@ class Chosen:
     origin: str
 
 
-@click.command("config")
+@click.command("config", short_help="Say which database, socket and settings are meant, and why.")
 @json_option
 @place_options
 @pass_asked

@@ -50,6 +50,7 @@ def command(
         raise click.UsageError("--source and names of sessions exclude each other")
     if target is not None and directory is not None:
         raise click.UsageError("--output and --transcripts exclude each other")
+    target = None if target == "-" else target
     check_target(target, directory, yes=yes)
     with opened(asked) as db:
         ids = list(dict.fromkeys(find_session(db, name) for name in sessions))
@@ -57,21 +58,21 @@ def command(
         with Progress("exporting", total) as progress:
             exported = files.counted(files.exporting(db, ids, source), progress)
             if directory is not None:
-                files.write_directory(
+                written = files.write_directory(
                     db, exported, Path(directory), whole=not ids and source is None
                 )
             elif target is not None:
-                with files.written_aside(Path(target)) as stream:
-                    files.write_lines(exported, stream)
+                with files.written_whole(Path(target)) as stream:
+                    written = files.write_lines(exported, stream)
             else:
                 files.write_lines(exported, sys.stdout)
-    if target is not None or directory is not None:
-        click.echo(f"{units.plural(total, 'session')} exported to {target or directory}")
+                return
+    click.echo(f"{units.plural(written, 'session')} exported to {target or directory}")
 
 
 def check_target(target: str | None, directory: str | None, *, yes: bool) -> None:
     """Ask before something that exists is written over."""
-    if target is not None and os.path.exists(target):
+    if target is not None and os.path.isfile(target):
         confirm(f"Replace {target}?", yes=yes)
     if directory is not None and os.path.isdir(directory) and os.listdir(directory):
         confirm(f"Replace transcripts in {directory}?", yes=yes)

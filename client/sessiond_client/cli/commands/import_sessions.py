@@ -6,12 +6,12 @@ import click
 
 from sessiond_client.cli import output
 from sessiond_client.cli.connect import opened
-from sessiond_client.cli.options import Asked, json_option, pass_asked, place_options
+from sessiond_client.cli.options import Asked, Existing, json_option, pass_asked, place_options
 
 
-@click.command("import")
+@click.command("import", short_help="Store sessions from files, in a new database if need be.")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...",
-                type=click.Path(exists=True, allow_dash=True, path_type=str))  # fmt: skip
+                type=Existing(allow_dash=True, path_type=str))  # fmt: skip
 @click.option("--replace", is_flag=True,
               help="Replace the messages of sessions that are there.")  # fmt: skip
 @json_option

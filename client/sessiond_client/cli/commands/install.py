@@ -23,9 +23,9 @@ from sessiond_protocol.state_file import State
 _HIDDEN: Final = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 
 
-@click.command("install")
-@click.option("--user", "scope", flag_value="user", help="For your own service manager.")
-@click.option("--system", "scope", flag_value="system", help="For the machine; needs root.")
+@click.command("install", short_help="Have systemd start the daemon for whoever connects.")
+@click.option("--user", is_flag=True, help="For your own service manager.")
+@click.option("--system", is_flag=True, help="For the machine; needs root.")
 @click.option("--name", metavar="NAME", help="One of several databases, as sessiond@NAME.")
 @click.option("--metrics", metavar="ADDRESS", help="Serve metrics there, as at 127.0.0.1:9464.")
 @click.option("--program", metavar="PATH", help="The sessiond to run, if not this one's own.")
@@ -37,7 +37,8 @@ _HIDDEN: Final = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 @pass_asked
 def command(
     asked: Asked,
-    scope: str | None,
+    user: bool,
+    system: bool,
     name: str | None,
     metrics: str | None,
     program: str | None,
@@ -58,7 +59,7 @@ def command(
       sessionctl install --user --name work    # ~/.hermes/profiles/work/state.db
       sudo sessionctl install --system --metrics 127.0.0.1:9464
     """
-    wanted = what_is_wanted(asked, scope_of(scope), name, metrics, program)
+    wanted = what_is_wanted(asked, scope_of(user=user, system=system), name, metrics, program)
     home = os.path.expanduser("~")
     folder = below(root, unit_files.unit_folder(wanted.scope, os.environ, home))
     steps = installing.written(folder, unit_files.render(wanted))
@@ -76,11 +77,11 @@ def command(
         click.echo(line)
 
 
-def scope_of(chosen: str | None) -> Scope:
+def scope_of(*, user: bool, system: bool) -> Scope:
     """The service manager that the command line names."""
-    if chosen is None:
-        raise click.UsageError("say --user or --system")
-    return Scope(chosen)
+    if user == system:
+        raise click.UsageError("say --user or --system" + (", not both" if user else ""))
+    return Scope.USER if user else Scope.SYSTEM
 
 
 def below(root: str, path: str) -> str:

@@ -34,7 +34,7 @@ class Age(click.ParamType[float]):
         return float(found[1]) * _UNITS[found[2] or "d"]
 
 
-@click.command("prune")
+@click.command("prune", short_help="Delete ended sessions that started long ago.")
 @click.option("--older-than", "age", type=Age(), default="90d", show_default=True, metavar="AGE",
               help="Sessions that started longer ago: 90d, 12h, 6w, 1y.")  # fmt: skip
 @click.option("--source", "-s", metavar="NAME", help="Sessions of this source only.")

@@ -40,7 +40,12 @@ def chosen_title(title: str | None, *, clear: bool) -> str | None:
     if clear == (title is not None):
         raise click.UsageError("give either a title or --clear")
     try:
+        if title is not None:
+            title.encode()  # what the shell passed on, in another encoding, cannot be stored
         cleaned = sanitize_title(title)
+    except UnicodeEncodeError:
+        raise Refused(f"title {title!r} is not text in this locale's encoding",
+                      os.EX_DATAERR) from None  # fmt: skip
     except ValueError as error:
         raise Refused(str(error), os.EX_DATAERR) from error
     if title is not None and cleaned is None:

@@ -13,11 +13,18 @@ from sessiond_client._place import Place
 from sessiond_client.cli import output, units
 from sessiond_client.cli.confirm import confirm
 from sessiond_client.cli.connect import is_served, opened, place_of
-from sessiond_client.cli.options import Asked, json_option, pass_asked, place_options, yes_option
+from sessiond_client.cli.options import (
+    Asked,
+    Existing,
+    json_option,
+    pass_asked,
+    place_options,
+    yes_option,
+)
 
 
 @click.command("restore")
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=Existing(dir_okay=False, path_type=Path))
 @yes_option
 @json_option
 @place_options
@@ -41,7 +48,7 @@ def command(asked: Asked, file: Path, yes: bool, as_json: bool) -> int:
     if not is_served(place):
         return offline(place, backup, as_json=as_json)
     with opened(asked, autostart=False) as db:
-        done = db.restore(backup, progress=show if sys.stderr.isatty() else None)
+        done = db.restore(backup, progress=show if output.redraws(sys.stderr) else None)
     if as_json:
         told = {name: value for name, value in done.items() if name != "path"}
         output.print_json({"database": place.database, "backup": backup, **told})

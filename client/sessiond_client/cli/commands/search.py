@@ -1,7 +1,7 @@
 """``sessionctl search``."""
 
 import time
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -10,6 +10,8 @@ from sessiond_client.cli import output, units
 from sessiond_client.cli.connect import ask, opened
 from sessiond_client.cli.exits import NOTHING_FOUND
 from sessiond_client.cli.options import Asked, json_option, page_options, pass_asked, place_options
+
+SHORTEST_ID: Final = 12
 
 
 @click.command("search")
@@ -76,12 +78,12 @@ def print_hit(hit: dict[str, Any], now: float, *, with_context: bool) -> None:
     from rich.padding import Padding
     from rich.text import Text
 
-    head = Text(no_wrap=True, overflow="ellipsis")
-    head.append(output.one_line(str(hit["session_id"])), "cyan")
-    head.append(f"  #{hit['id']}  {output.one_line(str(hit['role']))}  ")
-    head.append(f"{output.one_line(str(hit['source']))}  {units.ago(hit['timestamp'], now)}", "dim")
     out = output.console()
-    out.print(head)
+    rest = Text(f"  #{hit['id']}  {output.one_line(str(hit['role']))}  ")
+    rest.append(f"{output.one_line(str(hit['source']))}  {units.ago(hit['timestamp'], now)}", "dim")
+    session = Text(output.one_line(str(hit["session_id"])), "cyan")
+    session.truncate(max(SHORTEST_ID, out.width - rest.cell_len), overflow="ellipsis")
+    out.print(session + rest, no_wrap=True, overflow="ellipsis")
     out.print(Padding(output.marked(hit["snippet"] or ""), (0, 0, 0, 2), expand=False))
     if with_context:
         for each in _neighbours(hit):

@@ -21,7 +21,13 @@ import msgspec
 
 from sessiond_client._place import SO_PEERCRED, Place
 from sessiond_client.cli import output
-from sessiond_client.cli.connect import PROBE_SECONDS, check_exists, last_word, place_of
+from sessiond_client.cli.connect import (
+    PROBE_SECONDS,
+    check_exists,
+    check_reachable,
+    last_word,
+    place_of,
+)
 from sessiond_client.cli.exits import Refused
 from sessiond_client.cli.options import Asked, json_option, pass_asked, place_options
 from sessiond_protocol import paths, state_file, wire
@@ -93,12 +99,15 @@ def command(asked: Asked, as_json: bool) -> None:
 @contextmanager
 def reached(place: Place) -> Iterator[Socket]:
     """A connection to the daemon; refuses when there is none."""
+    found = {}
     for path in place.candidates():
-        connected, _ = place.connect(path, PROBE_SECONDS)
+        connected, why = place.connect(path, PROBE_SECONDS)
         if connected is not None:
             with connected:
                 yield connected
             return
+        found[path] = why or ""
+    check_reachable(place, found)
     left = last_word(place)
     raise Refused(
         f"no daemon serves {place.database}" + (f" ({left})" if left else ""), os.EX_UNAVAILABLE

@@ -44,6 +44,8 @@ def command(
             session_id = None if session is None else find_session(db, session)
             printing = Printing(as_json=as_json, full=full, with_session=session_id is None)
             stored = reading.latest(db, session_id, last)
+            if not stored and last and not follow:
+                output.note("no messages")
             for event in tail_lines.as_events(stored):
                 printing.print(event)
             if follow:

@@ -65,7 +65,7 @@ def command(asked: Asked, seconds: float, count: int | None, as_json: bool) -> i
       sessionctl top --interval 5s --count 12
       sessionctl top --json | jq .commit.p99
     """
-    live = output.is_terminal() and count is None and not as_json
+    live = output.redraws(sys.stdout) and count is None and not as_json
     if live:
         asked = dataclasses.replace(asked, timeout=min(asked.timeout, ANSWER_SECONDS))
     try:

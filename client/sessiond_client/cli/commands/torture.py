@@ -29,7 +29,7 @@ SHOWN_VIOLATIONS: Final = 50
 VIOLATED: Final = 1
 
 
-@click.command("torture")
+@click.command("torture", short_help="Prove that nothing is lost, doubled or stuck.")
 @click.option("--seconds", type=click.FloatRange(min=2), default=DEFAULT_SECONDS,
               metavar="SECONDS", show_default=True, help="How long.")  # fmt: skip
 @click.option("--clients", type=click.IntRange(1, 200), default=DEFAULT_CLIENTS, metavar="N",

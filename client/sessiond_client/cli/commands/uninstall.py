@@ -13,13 +13,13 @@ from sessiond_client.cli.unit_files import Scope
 
 
 @click.command("uninstall")
-@click.option("--user", "scope", flag_value="user", help="From your own service manager.")
-@click.option("--system", "scope", flag_value="system", help="From the machine; needs root.")
+@click.option("--user", is_flag=True, help="From your own service manager.")
+@click.option("--system", is_flag=True, help="From the machine; needs root.")
 @click.option("--name", metavar="NAME", help="Only the database NAME; the others stay.")
 @click.option("--root", metavar="PATH", default="/", help="Remove below PATH and run nothing.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @place_options
-def command(scope: str | None, name: str | None, root: str, dry_run: bool) -> None:
+def command(user: bool, system: bool, name: str | None, root: str, dry_run: bool) -> None:
     """Stop the daemon and remove what install has written.
 
     Databases, settings and your own drop-ins stay, and so do the system's user and group.
@@ -30,7 +30,7 @@ def command(scope: str | None, name: str | None, root: str, dry_run: bool) -> No
       sessionctl uninstall --user --name work
       sudo sessionctl uninstall --system
     """
-    chosen = scope_of(scope)
+    chosen = scope_of(user=user, system=system)
     if name is not None:
         try:
             unit_files.check_name(name)

@@ -32,12 +32,17 @@ def _fresh_console() -> Iterator[None]:
 @given(st.text())
 def test_what_is_printed_holds_no_control_character(text: str) -> None:
     shown = output.printable(text)
-    assert re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", shown) is None
+    assert re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", shown) is None
     assert "\n" not in output.one_line(text)
 
 
 def test_an_escape_sequence_becomes_visible() -> None:
     assert output.printable("a\x1b[31mb\x7f\x9b\tc\r\nd") == "a␛[31mb␡\\x9b\tc\nd"
+
+
+def test_what_turns_the_direction_or_ends_a_line_becomes_visible() -> None:
+    assert output.printable("a\u202eb\u2066c\u2028d") == "a\\u202eb\\u2066c\\u2028d"
+    assert output.printable("👩\u200d👧 \u200fשלום") == "👩\u200d👧 \u200fשלום"
 
 
 def printed(capsys: pytest.CaptureFixture[str], *rows: tuple[str, ...]) -> list[str]:
@@ -59,6 +64,15 @@ def test_a_table_fits_and_keeps_the_important_columns(
     assert "20251121_062511_a1b2c3d4" in lines[1]
     assert "telegram" in lines[1]
     assert lines[1].endswith("1,234")
+
+
+def test_a_narrow_terminal_leaves_out_columns_from_the_right(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    head, row = printed(capsys, ("20251121_062511_a1b2c3d4", "a long title", "telegram", "7"))
+    assert head.split() == ["ID", "TITLE"]
+    assert row.split("  ") == ["20251121_062511_a1b2c3d4", "a long title"]
 
 
 def test_a_long_id_leaves_room_for_the_rest(

@@ -44,6 +44,48 @@ def test_two_are_suggested_when_both_are_close() -> None:
     assert suggestion("stauts") == ", did you mean 'stats' or 'status'?"
 
 
+@pytest.mark.parametrize("typed", ["start", "serve", "run"])
+def test_what_starts_a_daemon_is_named(typed: str) -> None:
+    assert suggestion(typed).startswith(", did you mean 'sessiond serve'?")
+
+
+def test_the_list_of_commands_cuts_no_description(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    described = capsys.readouterr().out.split("Commands:\n")[1]
+    assert len(described.splitlines()) == len(COMMANDS)
+    assert "..." not in described
+
+
+def test_an_option_without_its_value_leads_to_the_right_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["export", "--transcripts"]) == os.EX_USAGE
+    assert capsys.readouterr().err.endswith("; try 'sessionctl export --help'\n")
+
+
+@pytest.mark.parametrize("name", ["install", "uninstall"])
+def test_two_service_managers_at_once_are_refused(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([name, "--user", "--system", "--dry-run"]) == os.EX_USAGE
+    assert "say --user or --system, not both" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [("import",), ("restore",), ("bench", "--text"), ("bench", "--folder")]
+)
+def test_a_file_that_is_not_there_is_no_mistake_of_the_command_line(
+    words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*words, "/nowhere/x"]) == os.EX_NOINPUT
+    assert capsys.readouterr().err == "sessionctl: /nowhere/x: No such file or directory\n"
+
+
+def test_a_title_that_is_no_text_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["rename", "x", "bad\udcff"]) == os.EX_DATAERR
+    assert "is not text in this locale's encoding" in capsys.readouterr().err
+
+
 def test_nothing_is_suggested_for_what_is_like_nothing() -> None:
     assert suggestion("qqqq") == ""
 
@@ -97,7 +139,7 @@ def test_options_of_the_place_stand_before_or_after_the_command(
         (["list", "--socket", "/" + "x" * 200], os.EX_USAGE),
         (["list", "--timeout", "0"], os.EX_USAGE),
         (["list", "--database", "/"], os.EX_NOINPUT),
-        (["import", "/nowhere/x"], os.EX_USAGE),
+        (["import", "/nowhere/x"], os.EX_NOINPUT),
         (["export", "--source", "a", "b"], os.EX_USAGE),
         (["rename", "a"], os.EX_USAGE),
         (["rename", "a", "b", "--clear"], os.EX_USAGE),
