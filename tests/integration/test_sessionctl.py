@@ -390,6 +390,14 @@ def test_delete_asks_at_a_terminal(own: Ctl, answer: str, left: list[str], statu
     assert ids(own) == left
 
 
+@pytest.mark.parametrize("key", ["\x03", "\x04"])
+def test_a_question_that_is_interrupted_ends_its_line(own: Ctl, key: str) -> None:
+    seen = own.steered("delete", FIRST, then=[("[y/N]", key)])
+    assert seen.status == 130
+    assert seen.lines[-1] == "sessionctl: interrupted"
+    assert FIRST in ids(own)
+
+
 def test_delete_looks_all_up_before_the_first_goes(own: Ctl) -> None:
     own.run("delete", "--yes", FIRST, "nonsense", status=os.EX_NOINPUT)
     assert len(ids(own)) == 3

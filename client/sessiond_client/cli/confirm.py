@@ -14,5 +14,10 @@ def confirm(question: str, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise Refused(f"{question} Nobody can answer here; --yes does it unasked", os.EX_USAGE)
-    if not click.confirm(question, err=True):
+    try:
+        agreed = click.confirm(question, err=True)
+    except click.Abort:
+        click.echo(err=True)  # what is said of it shall not stand behind the question
+        raise
+    if not agreed:
         raise Refused("nothing was changed", 1)

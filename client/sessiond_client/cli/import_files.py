@@ -44,8 +44,9 @@ def import_file(importer: Importer, path: str, warn: Callable[[str], None]) -> N
         elif "role" in first and path != "-":
             add_transcript(importer, Path(path).stem, [first, *lines], None, warn)
         else:
+            named = "standard input" if path == "-" else path
             raise Refused(
-                f"{path} is neither an export (lines with 'id' and 'messages') nor a transcript"
+                f"{named} is neither an export (lines with 'id' and 'messages') nor a transcript"
                 " (lines with 'role')",
                 os.EX_DATAERR,
             )

@@ -22,7 +22,10 @@ def read_lines(stream: Iterable[bytes]) -> Iterator[Line]:
         if not data.strip():
             continue
         try:
-            value = json.loads(data)
+            value = json.loads(data.decode("utf-8-sig", "surrogatepass"))
+        except UnicodeDecodeError as error:
+            yield Line(number, len(data), None, f"not UTF-8: {error.reason} at {error.start}")
+            continue
         except (ValueError, RecursionError) as error:
             yield Line(number, len(data), None, f"not JSON: {error}")
             continue

@@ -3,6 +3,10 @@
 from sessiond_client.cli.lines import read_lines
 
 
+def test_a_mark_of_the_byte_order_is_no_trouble() -> None:
+    assert [line.value for line in read_lines([b'\xef\xbb\xbf{"a": 1}\n'])] == [{"a": 1}]
+
+
 def test_objects_and_what_is_none() -> None:
     deep = b"[" * 200_000
     data = [b'{"a": 1}\n', b"\n", b"  \r\n", b"nonsense\n", b"[1]\n", b"\xff\xfe\n", deep, b"{}"]
@@ -18,7 +22,7 @@ def test_objects_and_what_is_none() -> None:
     assert [line.trouble.split(":")[0] for line in lines if line.value is None] == [
         "not JSON",
         "list instead of an object",
-        "not JSON",
+        "not UTF-8",
         "not JSON",
     ]
     assert sum(line.size for line in lines) == sum(map(len, data)) - len(b"\n  \r\n")

@@ -142,6 +142,7 @@ def test_options_of_the_place_stand_before_or_after_the_command(
         (["import", "/nowhere/x"], os.EX_NOINPUT),
         (["export", "--source", "a", "b"], os.EX_USAGE),
         (["rename", "a"], os.EX_USAGE),
+        (["end", "a", "--reopen", "--reason", "x"], os.EX_USAGE),
         (["rename", "a", "b", "--clear"], os.EX_USAGE),
         (["rename", "a", " "], os.EX_DATAERR),
         (["rename", "a", "x" * 101], os.EX_DATAERR),
