@@ -79,6 +79,7 @@ class _Program(click.Group):
             text = error.format_message().rstrip(".").replace(". Did you", ", did you")
             _fail(EX_USAGE, f"{text[:1].lower()}{text[1:]}; try '{path} --help'")
         except click.Abort:
+            click.echo("sessiond: interrupted", err=True)
             sys.exit(128 + signal.SIGINT)
 
 

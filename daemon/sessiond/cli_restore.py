@@ -35,7 +35,7 @@ DECLINED: Final = 1
     default=None,
     help="put it on a network file system, whose locks may lie",
 )
-@click.option("--yes", is_flag=True, help="do not ask")
+@click.option("-y", "--yes", is_flag=True, help="do not ask")
 @click.option("--json", "as_json", is_flag=True, help="say in JSON what was done")
 def command(
     backup: str,
@@ -65,6 +65,8 @@ def command(
         _fail(EX_CONFIG, str(error))
     except ValueError as error:
         _fail(EX_USAGE, str(error))
+    if not os.path.exists(backup):
+        _fail(os.EX_NOINPUT, f"{backup} does not exist")
     _confirm(backup, path, yes=yes)
     try:
         done = restore(

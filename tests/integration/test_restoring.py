@@ -122,6 +122,13 @@ def test_it_asks_first(own_daemon: Daemon, backup: Path) -> None:
     own_daemon.start()
 
 
+def test_what_is_not_there_is_said_before_anything_is_asked(own_daemon: Daemon) -> None:
+    own_daemon.stop()
+    done = restore("missing.db", "--database", own_daemon.database)
+    assert done.stderr == "sessiond: missing.db does not exist\n"
+    assert done.returncode == os.EX_NOINPUT
+
+
 def test_json(own_daemon: Daemon, backup: Path, tmp_path: Path) -> None:
     new = tmp_path / "new.db"
     done = restore(backup, "--json", SESSIOND_DATABASE=str(new))
@@ -134,7 +141,7 @@ def test_json(own_daemon: Daemon, backup: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_done_is_one_line(tmp_path: Path) -> None:
     new = tmp_path / "new.db"
     for status, text, arguments in (
-        (EX_NOINPUT, "missing cannot be read", [tmp_path / "missing"]),
+        (EX_NOINPUT, "missing does not exist", [tmp_path / "missing"]),
         (EX_CONFIG, "'maybe' is not", [tmp_path / "missing"]),
         (EX_USAGE, "missing argument 'BACKUP'", []),
     ):

@@ -56,7 +56,9 @@ def contexts(
         if cut:
             structured = _structured(connection, {at for at, _ in cut})
             for at, message in cut:
-                message["content"] = structured.get(at, message["content"])[:CONTEXT_LENGTH]
+                text = structured.get(at)
+                whole = message["content"] if text is None else text
+                message["content"] = whole[:CONTEXT_LENGTH]
     return found
 
 
