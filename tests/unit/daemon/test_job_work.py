@@ -11,7 +11,7 @@ import pytest
 from sessiond.database import UnsafeFile
 from sessiond.job import Cancelled, Job
 from sessiond.sqlite.backup import Copy
-from sessiond.sqlite.jobs import backup, check, copying, rebuild, vacuum
+from sessiond.sqlite.jobs import backup, check, copying, rebuild, restore, vacuum
 from sessiond.sqlite.jobs.turns import own_transaction
 from sessiond_protocol.errors import Code, Failure
 from tests.unit.daemon.stores import Opened, opened
@@ -176,6 +176,27 @@ def test_a_slice_that_meets_a_lock_is_made_again(
     monkeypatch.setattr(Copy, "step", busy_once)
     assert backup.run(job, file.store, str(tmp_path / "copy"))["messages"] == 10_000
     assert met
+
+
+def test_a_lock_that_stays_ends_a_copy(
+    file: Opened, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(_copy: Copy, _pages: int) -> bool:
+        raise apsw.BusyError("database is locked")
+
+    path = tmp_path / "whole.db"
+    backup.run(job, file.store, str(path))
+    monkeypatch.setattr(copying, "_STANDSTILL_SECONDS", 0.001)
+    monkeypatch.setattr(file.store, "lock_timeout", 0.01)
+    monkeypatch.setattr(Copy, "step", busy)
+    words = "keeps the database from being read for more than 0.01 s"
+    with pytest.raises(Failure, match=words) as caught:
+        backup.run(job, file.store, str(tmp_path / "copy"))
+    assert caught.value.code is Code.DATABASE
+    monkeypatch.setattr(restore._Restoring, "prepare", lambda _: None)
+    with pytest.raises(Failure, match=words):
+        restore.run(job, file.store, str(path))
+    assert sorted(each.name for each in tmp_path.glob("*.partial")) == []
 
 
 @pytest.mark.parametrize(

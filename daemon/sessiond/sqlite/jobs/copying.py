@@ -24,7 +24,7 @@ _BUSY_SHARE: Final = 4
 # and every commit would wait behind it.
 _SYNC_BYTES: Final = 64 << 20
 _MOST_RESTARTS: Final = 3
-_BLOCKED_SECONDS: Final = 0.05
+_STANDSTILL_SECONDS: Final = 0.05
 _SPARE_BYTES: Final = 1 << 20
 
 # What tells whether a copy is that of the moment.
@@ -83,13 +83,11 @@ class _Slices:
         self._store = store
         self.copy = copy
         self.spent = 0.0
-        self.blocked = False  # by a foreign lock, for this moment
         self.state: tuple[int, int | None] | None = None
 
     def run(self) -> bool:
         """One slice; True if the copy is complete, or was begun again too often."""
         started = time.monotonic()
-        self.blocked = False
         try:
             while True:
                 done = self.copy.step(PAGES)
@@ -102,12 +100,38 @@ class _Slices:
                 if self.spent >= SLICE_SECONDS:
                     return False
         except apsw.BusyError:
-            self.blocked = True
             return False
+
+
+class Standstill:
+    """Notices that a copy does not go on, because another program has the database locked."""
+
+    def __init__(self, job: Job, store: Store, copy: Copy) -> None:
+        self._job = job
+        self._patience = store.lock_timeout
+        self._copy = copy
+        self._seen = (-1, 0)
+        self._moved_at = 0.0
+
+    def wait(self) -> None:
+        """Wait a moment if nothing was copied since the last call; :class:`Failure` at last."""
+        now = time.monotonic()
+        seen = (self._copy.copied, self._copy.restarts)
+        if seen != self._seen:
+            self._seen, self._moved_at = seen, now
+        elif now - self._moved_at > self._patience:
+            raise Failure(
+                Code.DATABASE,
+                "another program keeps the database from being read"
+                f" for more than {self._patience:g} s",
+            )
+        else:
+            self._job.pause(_STANDSTILL_SECONDS)
 
 
 def _follow(job: Job, store: Store, slices: _Slices, target: str, say: Say) -> None:
     copy = slices.copy
+    standstill = Standstill(job, store, copy)
     synced = 0
     while not job.between_batches(slices.run):
         say("copying", copy.fraction)
@@ -116,9 +140,8 @@ def _follow(job: Job, store: Store, slices: _Slices, target: str, say: Say) -> N
         if size - synced >= _SYNC_BYTES:
             sync(target)
             synced = size
-        if slices.blocked:
-            job.pause(_BLOCKED_SECONDS)
-        elif job.busy:
+        standstill.wait()
+        if job.busy:
             job.pause(_BUSY_SHARE * slices.spent)
 
 

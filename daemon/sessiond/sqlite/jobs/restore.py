@@ -12,7 +12,7 @@ from sessiond.job import Cancelled, Job
 from sessiond.sqlite import own_names, preparing
 from sessiond.sqlite.ask import value
 from sessiond.sqlite.backup import Copy, discard, discard_quietly, sync
-from sessiond.sqlite.jobs.copying import SLICE_SECONDS, check_room, needed_bytes
+from sessiond.sqlite.jobs.copying import SLICE_SECONDS, Standstill, check_room, needed_bytes
 from sessiond.sqlite.jobs.turns import look_again, patiently
 from sessiond.sqlite.preparing import Prepared, prepare
 from sessiond.sqlite.refusal import OpenRefused, Reason
@@ -155,12 +155,14 @@ class _Restoring:
 
     def _keep_most(self, copy: Copy) -> None:
         """Copy all but the last page in slices. What is written meanwhile gets into the copy."""
+        standstill = Standstill(self._job, self._store, copy)
         while True:
             started = time.monotonic()
             if self._job.between_batches(lambda: _slice(copy)):
                 return
             self._job.say("keeping the database before", copy.fraction)
             self._sync_now_and_then(self._unkept)
+            standstill.wait()
             if self._job.busy:
                 self._job.pause(_BUSY_SHARE * min(time.monotonic() - started, SLICE_SECONDS))
 
