@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from socket import socketpair
 
 import pytest
 
 from sessiond_client import SessionDB
+from sessiond_client._place import Place
 from sessiond_client.cli.commands import stop
+from sessiond_client.cli.exits import Refused
 from sessiond_protocol.state_file import State
 from tests.support.daemon import Daemon
 from tests.support.home import Home, home
@@ -82,6 +85,22 @@ def test_systemds_is_left_alone(tmp_path: Path) -> None:
             assert db.get_stats()["managed"] is True
     finally:
         daemon.stop()
+
+
+def test_a_number_that_is_another_processs_here_is_not_believed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    said = {"pid": 1, "managed": False}  # as a daemon in a container says
+    monkeypatch.setattr(stop, "statistics", lambda _: said)
+    place = Place(str(tmp_path / "state.db"), None, autostart=False)
+    ours, theirs = socketpair()
+    with ours, theirs:
+        with pytest.raises(Refused, match=f"says it is pid 1, but is pid {os.getpid()} here"):
+            stop.who(ours, place)
+        said["pid"] = os.getpid()
+        assert stop.who(ours, place) == stop.Found(os.getpid(), managed=False)
+        said |= {"pid": 1, "managed": True}  # systemd listens, and is told, not killed
+        assert stop.who(ours, place) == stop.Found(1, managed=True)
 
 
 @pytest.mark.parametrize(

@@ -118,15 +118,34 @@ def who(connected: Socket, place: Place) -> Found:
     """Who serves: by its own word, or where it does not answer by the kernel's."""
     with contextlib.suppress(OSError, SessiondError, wire.FrameError, msgspec.DecodeError):
         stats = statistics(connected)
-        return Found(int(stats["pid"]), bool(stats.get("managed")))
+        found = Found(int(stats["pid"]), bool(stats.get("managed")))
+        if not found.managed and sys.platform == "linux":
+            _refuse_elsewhere(found.pid, _pid_of_listener(connected))
+        return found
     if sys.platform == "linux":
-        raw = connected.getsockopt(SOL_SOCKET, SO_PEERCRED, struct.calcsize("3i"))
-        pid = struct.unpack("3i", raw)[0]
+        pid = _pid_of_listener(connected)
         state = state_file.read(paths.state_file(place.database))
         # Whose socket it is may be systemd itself, which listens for a daemon that is not there.
         if state is not None and state.pid == pid:
             return Found(pid, _UNIT.search(_control_group(pid)) is not None)
     raise Refused(f"whoever serves {place.database} does not say its pid", os.EX_TEMPFAIL)
+
+
+def _pid_of_listener(connected: Socket) -> int:
+    """As this process has to call it; 0 for a process that has no number here."""
+    raw = connected.getsockopt(SOL_SOCKET, SO_PEERCRED, struct.calcsize("3i"))
+    pid: int = struct.unpack("3i", raw)[0]
+    return pid
+
+
+def _refuse_elsewhere(said: int, listener: int) -> None:
+    """In a container a daemon has another number than here, where that is somebody else's."""
+    if listener != said:
+        here = f"is pid {listener} here" if listener else "cannot be seen from here"
+        raise Refused(
+            f"the daemon says it is pid {said}, but {here}: stop it where it was started",
+            os.EX_TEMPFAIL,
+        )
 
 
 def statistics(connected: Socket) -> dict[str, Any]:
