@@ -1,14 +1,26 @@
 """Rows that are inserted together: the answers are those of rows inserted one by one."""
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from sessiond.sqlite.insertion import Insertion
-from sessiond.work import Fate
-from sessiond_protocol.requests.message import MessageAppendMany, MessageClear
-from sessiond_protocol.requests.session import SessionDelete
+from sessiond.work import Fate, Outcome
+from sessiond_protocol.requests import Request
+from sessiond_protocol.requests.message import (
+    Message,
+    MessageAppend,
+    MessageAppendMany,
+    MessageClear,
+    MessageReplace,
+    Unchanged,
+)
+from sessiond_protocol.requests.session import SessionCreate, SessionDelete, SessionPruneSlice
 from tests.unit.daemon.stores import (
     Opened,
     appending,
@@ -106,3 +118,107 @@ def test_a_run_that_was_taken_back_leaves_nothing_to_go_on_from(file: Opened) ->
     outcomes = file.apply(appending("t", "c"), appending("s", "d"), appending("t", "e"))
     assert [each.fate for each in outcomes] == [Fate.APPLIED, Fate.FAILED, Fate.APPLIED]
     assert file.results(appending("t", "f"), appending("t", "g")) == [7, 8]
+
+
+# --- together as one by one --------------------------------------------------------------------
+
+# Mostly what is inserted together: a failure has the whole batch inserted row by row.
+_session = st.sampled_from(("s",) * 10 + ("t",) * 8 + ("u", "nobody"))
+_rich = st.builds(
+    lambda text, key, parts, calls, when: Message(
+        role="user", timestamp=when, content=text, message_key=key, tool_call_count=calls,
+        content_value=parts, tool_calls=f"[{', '.join(['1'] * calls)}]" if calls else None,
+    ),
+    st.sampled_from(("", "plain", "plain", "größer", "中文 text", "x\0y", "big " * 3_000)),
+    st.sampled_from((None, None, "k1")),
+    st.sampled_from((None, None, '[{"type":"text","text":"x"}]')),
+    st.integers(0, 2),
+    # Not a number is NULL to SQLite: a row that passes every check but the table's own.
+    st.sampled_from((1.0,) * 30 + (float("nan"),)),
+)  # fmt: skip
+_rows = st.lists(_rich, max_size=4)
+_state = st.one_of(
+    st.none(), st.builds(Unchanged, unmarked=st.booleans(), message_count=st.integers(0, 3))
+)
+_append = st.builds(MessageAppend, _session, _rich)
+_others = st.one_of(
+    st.builds(MessageAppendMany, _session, _rows),
+    st.builds(MessageReplace, _session, _rows, st.booleans(), _state),
+    st.builds(MessageClear, _session),
+    st.builds(SessionDelete, _session),
+    st.builds(SessionCreate, st.sampled_from(("s", "t", "u")), st.just("x"), st.just(1.0)),
+    st.just(SessionPruneSlice(before=100.0, limit=1)),
+)
+_one = st.sampled_from((_append,) * 4 + (_others,)).flatmap(lambda drawn: drawn)
+_several = st.lists(_one, min_size=1, max_size=3).map(lambda them: together(*them))
+_requests = st.lists(
+    st.sampled_from((_one,) * 6 + (_several,)).flatmap(lambda drawn: drawn), min_size=1, max_size=9
+)
+# What another program may have made of the table of messages, and how many pages are free.
+_TRIGGERS = (
+    None,
+    None,
+    "CREATE UNIQUE INDEX theirs ON messages (session_id, content) WHERE content = 'plain'",
+    "CREATE TRIGGER theirs AFTER INSERT ON messages WHEN new.content = 'plain' BEGIN INSERT INTO"
+    " messages (session_id, role, content, timestamp) VALUES (new.session_id, 'x', 'more', 2); END",
+    "CREATE TRIGGER theirs BEFORE INSERT ON messages WHEN new.content = 'plain'"
+    " BEGIN SELECT RAISE(ABORT, 'not here'); END",
+)
+_TABLES = (
+    "messages", "sessions", "sessiond_message_keys", "sessiond_content",
+    "(SELECT session_id, 0 FROM sessiond_transcripts)",
+    "(SELECT seq, 0 FROM sqlite_sequence WHERE name = 'messages')",
+)  # fmt: skip
+
+
+def _told(outcome: Outcome) -> tuple[Any, ...]:
+    return outcome.fate, bytes(outcome.result or b""), outcome.error
+
+
+def _all(file: Opened) -> str:
+    return repr([file.rows(f"SELECT * FROM {table} ORDER BY 1, 2") for table in _TABLES])
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    batches=st.lists(
+        st.tuples(_requests, st.one_of(st.none(), st.none(), st.integers(0, 12))),
+        min_size=1,
+        max_size=6,
+    ),
+    theirs=st.sampled_from(_TRIGGERS),
+)
+def test_a_batch_is_what_its_requests_are_one_by_one(
+    batches: list[tuple[list[Request[Any]], int | None]], theirs: str | None
+) -> None:
+    """Answers, ids, rows, counters and events; of a batch that met a full disk, what fitted."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        opened(Path(folder) / "together.db") as side_by_side,
+        opened(Path(folder) / "alone.db") as alone,
+    ):
+        for each in (side_by_side, alone):
+            each.append("s", "one")
+            each.append("t", "two")
+            if theirs is not None:
+                with foreign(each.path) as other:
+                    other.execute(theirs)
+        for requests, room in batches:
+            if room is not None:
+                limit = side_by_side.value("PRAGMA page_count") + room
+                side_by_side.rows(f"PRAGMA max_page_count = {limit}")
+            applied = side_by_side.store.apply(works(*requests))
+            side_by_side.rows("PRAGMA max_page_count = 1000000")
+            events = []
+            for request, outcome in zip(requests, applied.outcomes, strict=True):
+                if outcome.fate is Fate.REFUSED:
+                    assert room is not None, outcome
+                    continue
+                alone.store._insertions.forget()
+                by_itself = alone.store.apply(works(request))
+                assert _told(outcome) == _told(by_itself.outcomes[0])
+                events += by_itself.events
+            assert applied.events == events
+            assert _all(side_by_side) == _all(alone)
+        if theirs is None:
+            assert side_by_side.check().sound
