@@ -15,6 +15,7 @@ from sessiond import app, cli
 from sessiond.background import Background
 from sessiond.sqlite import access, keeper, opening, store
 from sessiond.sqlite.ask import rows
+from sessiond.sqlite.backup import Copy
 from sessiond.sqlite.batch import Batch
 from sessiond.sqlite.handlers import HANDLERS
 from sessiond.sqlite.jobs import backup, check, copying, vacuum
@@ -116,11 +117,21 @@ def _look_only(connection: apsw.Connection, known_commits: int | None = None) ->
 def _answer_early() -> None:
     """Commit only when the next batch begins, or nobody has anything to do."""
     begin, commit = access.WriteAccess.begin, access.WriteAccess.commit
+    step = Copy.step
+    late: list[apsw.Connection] = []
+
+    def commit_now(connection: apsw.Connection) -> None:
+        if connection.in_transaction:
+            connection.execute("COMMIT")
 
     def begin_late(self: access.WriteAccess) -> None:
-        if self.connection.in_transaction:
-            self.connection.execute("COMMIT")
+        late[:] = [self.connection]
+        commit_now(self.connection)
         begin(self)
+
+    def step_committed(self: Copy, pages: int) -> bool:
+        commit_now(*late)  # no copy could be made of a transaction
+        return step(self, pages)
 
     def commit_late(self: access.WriteAccess) -> None:
         connection = self.connection
@@ -134,6 +145,7 @@ def _answer_early() -> None:
 
     _replace(access.WriteAccess, "begin", begin_late)
     _replace(access.WriteAccess, "commit", commit_late)
+    _replace(Copy, "step", step_committed)
 
 
 def _trip_over(content: str) -> None:

@@ -5,7 +5,8 @@ it has ended. A process that is killed loses nothing that it has written to a fi
 """
 
 import os
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,22 +116,36 @@ def journal_path(folder: Path, client: int, life: int) -> Path:
     return folder / f"client-{client}-{life}.jsonl"
 
 
-def read_life(folder: Path, client: int, life: int) -> Life:
-    """What one life of a client noted; a line that its death cut short is left out."""
+def noted(folder: Path) -> dict[str, int]:
+    """How long each journal is by now, by its name."""
+    return {path.name: path.stat().st_size for path in folder.glob("client-*.jsonl")}
+
+
+def read_life(folder: Path, client: int, life: int, known: Mapping[str, int] | None = None) -> Life:
+    """What one life of a client noted; a line that its death cut short is left out.
+
+    ``known``: answers count only as far as the journals were that long.
+    """
     found = Life(client, life)
     path = journal_path(folder, client, life)
     if not path.exists():
         return found
+    place, end = 0, sys.maxsize if known is None else known.get(path.name, 0)
     for line in path.read_bytes().splitlines(keepends=True):
+        place += len(line)
         if line.endswith(b"\n"):
-            found.take(_decode(line))
+            event = _decode(line)
+            if place <= end or not isinstance(event, Answered):
+                found.take(event)
     return found
 
 
-def read_lives(folder: Path, lives: Sequence[int]) -> list[Life]:
+def read_lives(
+    folder: Path, lives: Sequence[int], known: Mapping[str, int] | None = None
+) -> list[Life]:
     """All lives of all clients; ``lives`` says how many each client had."""
     return [
-        read_life(folder, client, number)
+        read_life(folder, client, number, known)
         for client, count in enumerate(lives)
         for number in range(count)
     ]

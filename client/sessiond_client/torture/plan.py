@@ -11,7 +11,7 @@ TAIL_SECONDS: Final = 0.5
 
 
 class Kind(StrEnum):
-    """The faults, in the words of the report."""
+    """The faults, in the words of the report, and the care that goes on under them."""
 
     KILL_DAEMON = "daemon killed"
     PAUSE_DAEMON = "daemon stopped and continued"
@@ -21,6 +21,10 @@ class Kind(StrEnum):
     KILL_CLIENT = "client killed"
     PAUSE_CLIENT = "client stopped and continued"
     CUT = "connection cut inside a message"
+    BACKUP = "backup taken"
+    CHECK = "check run"
+    REINDEX = "search index made anew"
+    VACUUM = "vacuum run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +33,7 @@ class Fault:
 
     ``client`` is the number of the client it meets; None for what meets all. ``share`` is how
     much of a message passes before its connection is cut, 0 to 1; ``answers`` cuts a message
-    from the daemon.
+    from the daemon, and has a check look at the file itself.
     """
 
     at: float
@@ -64,16 +68,27 @@ _CLIENT: Final[tuple[tuple[Kind, int, float, float], ...]] = (
     (Kind.PAUSE_CLIENT, 2, 0.1, 1.0),
     (Kind.CUT, 6, 0.0, 0.0),
 )
+_CARE: Final[tuple[tuple[Kind, int, float, float], ...]] = (
+    (Kind.BACKUP, 5, 0.0, 0.0),
+    (Kind.CHECK, 3, 0.0, 0.0),
+    (Kind.REINDEX, 1, 0.0, 0.0),
+    (Kind.VACUUM, 1, 0.0, 0.0),
+)
 _DAEMON_PAUSE: Final = (0.2, 1.2)
 _CLIENT_PAUSE: Final = (0.1, 0.7)
+_CARE_PAUSE: Final = (0.4, 1.6)
 
 
 def make_plan(seed: int, seconds: float, clients: int) -> Plan:
-    """The plan of a seed. At most one fault at a time meets the daemon, and one the clients."""
+    """The plan of a seed. At most one fault at a time meets the daemon, and one the clients.
+
+    Care is taken one after the other, whatever else happens.
+    """
     chance = random.Random(f"faults of {seed}")
     faults = [
         *_line(chance, seconds, _DAEMON, _DAEMON_PAUSE, None),
         *_line(chance, seconds, _CLIENT, _CLIENT_PAUSE, clients),
+        *_line(chance, seconds, _CARE, _CARE_PAUSE, None),
     ]
     return Plan(seed, seconds, clients, tuple(sorted(faults, key=lambda fault: fault.at)))
 

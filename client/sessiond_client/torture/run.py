@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from sessiond_client.torture.care import Caring
 from sessiond_client.torture.client import Orders
 from sessiond_client.torture.disk import Disk
 from sessiond_client.torture.plan import Fault, Kind, Plan
@@ -26,6 +27,8 @@ CUT_PATIENCE: Final = 1.0
 _OF_DAEMON: Final = frozenset(
     {Kind.KILL_DAEMON, Kind.PAUSE_DAEMON, Kind.RESTART_DAEMON, Kind.FILL_DISK, Kind.HOLD_LOCK}
 )
+_OF_CARE: Final = frozenset({Kind.BACKUP, Kind.CHECK, Kind.REINDEX, Kind.VACUUM})
+_OF_CLIENTS: Final = frozenset(Kind) - _OF_DAEMON - _OF_CARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +49,13 @@ class Scene:
 
 @dataclass(slots=True)
 class Course:
-    """What happened: faults by kind, exits of the daemon for want of room, and what is wrong."""
+    """What happened: faults by kind, exits of the daemon for want of room, and what is wrong.
+
+    ``cared``: what of the care came to its end, and was as it should be.
+    """
 
     faults: Counter[Kind] = field(default_factory=Counter)
+    cared: Counter[Kind] = field(default_factory=Counter)
     starts: int = 0
     left_for_room: int = 0
     lives: list[int] = field(default_factory=list)
@@ -75,7 +82,10 @@ class Run:
             if number % 3 != 2
         }
         self._clients = [self._client(number) for number in range(plan.clients)]
-        self._course = Course()
+        self._caring = Caring(
+            scene.database, self._daemon.socket, folder, plan.seed, scene.timeout, self._lives
+        )
+        self._course = Course(cared=self._caring.done)
         self._lifecycle = asyncio.Lock()  # who ends the daemon also starts it again
         self._room_back = float("-inf")
         self._began = 0.0
@@ -116,18 +126,19 @@ class Run:
         self._began = time.monotonic()
         watch = asyncio.create_task(self._watch())
         faults = self._plan.faults
+        care = asyncio.create_task(self._line([each for each in faults if each.kind in _OF_CARE]))
         await asyncio.gather(
             self._line([fault for fault in faults if fault.kind in _OF_DAEMON]),
-            self._line([fault for fault in faults if fault.kind not in _OF_DAEMON]),
+            self._line([fault for fault in faults if fault.kind in _OF_CLIENTS]),
         )
         await self._sleep_until(self._plan.seconds)
-        await self._finish()
+        await self._finish(care)
         watch.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watch
         return self._course
 
-    async def _finish(self) -> None:
+    async def _finish(self, care: asyncio.Task[None]) -> None:
         """Nothing disturbs any more: everybody must come to an end."""
         if not await self._daemon.ready(READY_SECONDS):
             self._wrong("the daemon does not serve although nothing disturbs it any more")
@@ -136,11 +147,17 @@ class Run:
         for wrong in filter(None, ends):
             self._wrong(wrong)
         course = self._course
-        course.lives = [client.lives for client in self._clients]
+        course.lives = self._lives()
         course.faults[Kind.CUT] = sum(proxy.cuts for proxy in self._proxies.values())
         course.seconds = time.monotonic() - self._began
+        await care
+        for kind in (Kind.BACKUP, Kind.CHECK):
+            course.violations += await self._caring.do(kind, calm=True)
         for proxy in self._proxies.values():
             await proxy.close()
+
+    def _lives(self) -> list[int]:
+        return [client.lives for client in self._clients]
 
     async def stop_daemon(self) -> None:
         """The daemon's last, orderly end."""
@@ -194,6 +211,8 @@ class Run:
             await self._fill_disk(fault.seconds)
         elif fault.kind is Kind.HOLD_LOCK:
             await asyncio.to_thread(self._hold_lock, fault.seconds)
+        elif fault.kind in _OF_CARE:
+            self._course.violations += await self._caring.do(fault.kind, now=fault.answers)
         else:
             await self._meet_client(fault)
 

@@ -181,6 +181,7 @@ def _print(plan: "Plan", result: "Result", kept: str | None) -> None:
                       f" {units.count(verdict.refused.total())} refused{_codes(result)},"
                       f" {units.count(verdict.open)} whose caller died first"),
             ("messages", f"{units.count(verdict.messages)} stored"),
+            ("care", ", ".join(f"{units.count(n)} × {kind}" for kind, n in _cared(result).items())),
             ("longest wait", f"{verdict.longest_wait:.2f} s"),
             *[("not checked", each) for each in verdict.not_checked],
             ("violations", units.count(len(result.violations))),
@@ -203,6 +204,11 @@ def _faults(result: "Result") -> dict[str, int]:
     return {kind.value: result.course.faults[kind] for kind in Kind}
 
 
+def _cared(result: "Result") -> dict[str, int]:
+    """What came to its end; what the daemon's own end cut short did not."""
+    return {kind.value: n for kind, n in sorted(result.course.cared.items())}
+
+
 def _as_json(plan: "Plan", result: "Result", kept: str | None) -> dict[str, Any]:
     course, verdict = result.course, result.verdict
     return {
@@ -210,6 +216,7 @@ def _as_json(plan: "Plan", result: "Result", kept: str | None) -> dict[str, Any]
         "clients": plan.clients,
         "seconds": course.seconds,
         "faults": _faults(result),
+        "cared": _cared(result),
         "daemon_starts": course.starts,
         "daemon_left_for_room": course.left_for_room,
         "client_lives": sum(course.lives),

@@ -11,6 +11,7 @@ from sessiond_client.torture.journal import (
     Refused,
     Wrong,
     journal_path,
+    noted,
     read_life,
     read_lives,
 )
@@ -42,6 +43,18 @@ def test_what_was_noted_is_read(tmp_path: Path) -> None:
     assert not found.ended
     write(tmp_path, Ended())
     assert read_life(tmp_path, 0, 0).ended
+
+
+def test_answers_after_a_moment_are_left_out(tmp_path: Path) -> None:
+    write(tmp_path, *EVENTS)
+    known = noted(tmp_path)
+    write(tmp_path, Answered(2, 0.3, [12]), Refused(9, 0.1, "disk_full", "none", certain=True))
+    write(tmp_path, Began(1, 4.0, "c0-1", first=1, count=1), Answered(1, 0.1, [13]), life=1)
+    life, next_life = read_lives(tmp_path, [2], known)
+    assert life.answered == {1: EVENTS[3]}
+    assert life.refused.keys() == {3, 9}
+    assert [began.call for began in life.open] == [2]
+    assert (len(next_life.began), next_life.answered) == (1, {})
 
 
 def test_half_a_line_is_left_out(tmp_path: Path) -> None:
