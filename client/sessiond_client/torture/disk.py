@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import errno
 import os
 import resource
 from pathlib import Path
@@ -17,6 +18,7 @@ _MS_PRIVATE: Final = 0x4_0000
 _MNT_DETACH: Final = 2
 
 _ROOM: Final = 4 << 30  # memory is only taken for what is stored
+_TRIES: Final = 1_000
 _LEFT: Final = 16_384  # bytes that are left on a disk that counts as full
 
 
@@ -44,9 +46,17 @@ class Mounted:
 
     def starve(self, daemon: int) -> None:
         """Make the file system as small as what it holds."""
-        found = os.statvfs(self._path)
-        used = (found.f_blocks - found.f_bfree) * found.f_frsize
-        _mount(self._path, _MS_REMOUNT, f"size={used + _LEFT}")
+        for left in range(_TRIES, -1, -1):
+            found = os.statvfs(self._path)
+            used = (found.f_blocks - found.f_bfree) * found.f_frsize
+            try:
+                _mount(self._path, _MS_REMOUNT, f"size={used + _LEFT}")
+            except OSError as error:
+                # More than that was written in the meantime, by a copy of the database, say.
+                if error.errno != errno.EINVAL or not left:
+                    raise
+            else:
+                return
 
     def relieve(self, daemon: int) -> None:
         """Make it large again."""
