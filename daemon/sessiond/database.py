@@ -21,7 +21,8 @@ class Applied(msgspec.Struct, frozen=True):
     """What one batch came to: an outcome per request, and what watchers want to know.
 
     ``last_message_id`` is the highest id this batch gave, zero if none. ``runs`` is how often
-    the batch had to be run. Times are seconds.
+    the batch had to be run. Times are seconds; ``sync_seconds`` is the part of the commit in
+    which the thread waited: for the disk, and on a crowded machine for a processor.
     """
 
     outcomes: list[Outcome]
@@ -31,6 +32,7 @@ class Applied(msgspec.Struct, frozen=True):
     begin_seconds: float
     apply_seconds: float
     commit_seconds: float
+    sync_seconds: float = 0.0
 
 
 class Greeting(msgspec.Struct, frozen=True):

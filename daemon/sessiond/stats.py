@@ -91,6 +91,7 @@ class WriterStats:
         self.lock_wait = Histogram(SECONDS)
         self.apply_time = Histogram(SECONDS)
         self.commit_time = Histogram(SECONDS)
+        self.sync_time = Histogram(SECONDS)
 
     def batch(self, writes: list[Work], applied: Applied, taken: float, committed: float) -> None:
         """Count one batch, which left the inbox at ``taken`` and was done at ``committed``."""
@@ -104,6 +105,7 @@ class WriterStats:
         self.lock_wait.add(applied.begin_seconds)
         self.apply_time.add(applied.apply_seconds)
         self.commit_time.add(applied.commit_seconds)
+        self.sync_time.add(applied.sync_seconds)
         self._count_times(writes, committed)
         self._slow.batch(writes, applied, taken, committed)
 
@@ -129,6 +131,7 @@ class WriterStats:
             "lock_wait_seconds": self.lock_wait.snapshot(),
             "apply_seconds": self.apply_time.snapshot(),
             "commit_seconds": self.commit_time.snapshot(),
+            "sync_seconds": self.sync_time.snapshot(),
             "request_seconds": {
                 method: each.snapshot() for method, each in sorted(self._times.items())
             },

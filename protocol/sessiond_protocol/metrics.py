@@ -105,6 +105,11 @@ _HISTOGRAMS: Final[tuple[tuple[str, str, Path], ...]] = (
         ("writer", "commit_seconds"),
     ),
     (
+        "sessiond_sync_seconds",
+        "how long of a commit the writer waited, which is for the disk",
+        ("writer", "sync_seconds"),
+    ),
+    (
         "sessiond_checkpoint_seconds",
         "how long a checkpoint took",
         ("checkpoints", "seconds"),

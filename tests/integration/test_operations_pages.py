@@ -110,7 +110,7 @@ def test_every_metric_is_listed() -> None:
     whole["writer"] = {
         **STATS["writer"], "replayed_batches": 0, "batch_size": histogram,
         "queue_wait_seconds": histogram, "lock_wait_seconds": histogram,
-        "apply_seconds": histogram,
+        "apply_seconds": histogram, "sync_seconds": histogram,
     }  # fmt: skip
     found = {f"{each.name}_total" if each.type == "counter" else each.name
              for each in families(whole)}  # fmt: skip

@@ -200,9 +200,9 @@ class Store:
         batch.finish()
         self._crash_point("before receipts")
         self._channels.write(batch.runs.items(), time.time())
-        applied = time.monotonic()
+        applied, worked = time.monotonic(), time.thread_time()
         self.access.commit()
-        committed = time.monotonic()
+        committed, worked = time.monotonic(), time.thread_time() - worked
         self._channels.absorb(batch.runs.items())
         if not careful:
             self._insertions.give_back(insertion)
@@ -215,6 +215,7 @@ class Store:
             begun - started,
             applied - begun,
             committed - applied,
+            max(0.0, committed - applied - worked),
         )
 
     def _told_apart(self, outcomes: list[Outcome]) -> list[Outcome]:

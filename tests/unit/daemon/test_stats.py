@@ -58,7 +58,9 @@ def test_a_batch_is_counted_by_outcome() -> None:
         work.received = 1.0
     outcomes = [Outcome(Fate.APPLIED), Outcome(Fate.FAILED), Outcome(Fate.APPLIED)]
     stats.batch(batch, Applied(outcomes, [], 1, 2, 0.1, 0.2, 0.3), taken=1.5, committed=2.0)
-    stats.batch(batch[:1], Applied(outcomes[:1], [], 1, 1, 0.1, 0.2, 0.3), taken=1.5, committed=2.0)
+    stats.batch(
+        batch[:1], Applied(outcomes[:1], [], 1, 1, 0.1, 0.2, 0.3, 0.25), taken=1.5, committed=2
+    )
     snapshot = stats.snapshot()
     assert snapshot["batches"] == 2
     assert snapshot["replayed_batches"] == 1
@@ -68,6 +70,7 @@ def test_a_batch_is_counted_by_outcome() -> None:
     assert snapshot["batch_size"]["sum"] == 4
     assert snapshot["queue_wait_seconds"]["max"] == 0.5
     assert snapshot["commit_seconds"]["count"] == 2
+    assert snapshot["sync_seconds"]["max"] == 0.25
 
 
 def test_snapshots_can_be_sent() -> None:

@@ -412,3 +412,10 @@ def test_close_leaves_an_empty_log(tmp_path: Path) -> None:
     with opened(path) as file:
         file.append("a", "one")
     assert os.stat(f"{path}-wal").st_size == 0
+
+
+def test_the_wait_for_the_disk_is_part_of_the_commit(tmp_path: Path) -> None:
+    with opened(tmp_path / "state.db") as file:
+        file.append("a", "one")
+        applied = file.store.apply(works(appending("a", "two")))
+    assert 0 < applied.sync_seconds < applied.commit_seconds
