@@ -337,6 +337,7 @@ class Daemon:
         self._keeper.stopping()
         self._listener.unlink()
         server.stop_reading()
+        self._desk.close()
         deadline = time.monotonic() + self._settings.drain_timeout
         drained = asyncio.create_task(asyncio.to_thread(self._end_writing, writer, deadline))
         hurried = asyncio.create_task(self._hurry.wait())

@@ -28,6 +28,7 @@ class JobDesk:
         self._work_of = work_of
         self._loop = asyncio.get_running_loop()
         self._parked: dict[int, dict[Work, asyncio.TimerHandle]] = {}
+        self._closing = False
         self.jobs = Jobs(errands, self._tell)
 
     def answer(self, work: Work) -> Any:
@@ -49,7 +50,7 @@ class JobDesk:
         wait = min(max(0.0, request.wait), MOST_WAIT, work.deadline - time.monotonic())
         if state.state != "running" or state.version > request.version or wait <= 0:
             return state
-        timer = self._loop.call_later(wait, self._answer, request.job_id, work)
+        timer = self._loop.call_later(wait, self._time_is_up, request.job_id, work)
         self._parked.setdefault(request.job_id, {})[work] = timer
         return PARKED
 
@@ -68,7 +69,7 @@ class JobDesk:
             if (
                 isinstance(state, Failure)
                 or state.state != "running"
-                or state.version > work.request.version
+                or (state.version > work.request.version and not self._closing)
             ):
                 timer.cancel()
                 self._answer(job_id, work)
@@ -91,6 +92,17 @@ class JobDesk:
             else wire.response(work.msgid, state)
         )
         work.peer.answered(data, [work])
+
+    def _time_is_up(self, job_id: int, work: Work) -> None:
+        if not self._closing:
+            self._answer(job_id, work)
+
+    def close(self) -> None:
+        """The daemon reads no more requests: tell of a job's end alone, from now on.
+
+        Whoever was told that it goes on would ask again, and hear nothing.
+        """
+        self._closing = True
 
     def release(self) -> None:
         """Answer everybody who waits, whatever there is to say."""

@@ -142,6 +142,18 @@ def test_who_waits_is_let_go_at_the_end() -> None:
     with_desk(release)
 
 
+def test_once_it_closes_only_an_end_is_told() -> None:
+    async def close(setting: Setting) -> None:
+        job_id = setting.ask(DatabaseVacuum())
+        assert setting.ask(JobStatus(job_id=job_id, version=1, wait=5.0)) is PARKED
+        assert setting.ask(JobStatus(job_id=job_id, version=1, wait=0.01)) is PARKED
+        setting.desk.close()
+        setting.steps.release(3)
+        assert [(await setting.told()).state for _ in range(2)] == ["done"] * 2
+
+    with_desk(close)
+
+
 @pytest.mark.parametrize("request_type", [DatabaseBackup, DatabaseRestore])
 def test_who_may_name_a_file(request_type: type[DatabaseBackup | DatabaseRestore]) -> None:
     async def ask(setting: Setting) -> None:
