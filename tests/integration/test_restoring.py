@@ -1,5 +1,6 @@
 """``sessiond restore`` as an operator runs it."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -78,12 +79,15 @@ def test_a_client_that_was_there_before_takes_nothing_for_applied(
         own_daemon.kill()
         assert restore(backup, "--yes", "--database", own_daemon.database).returncode == 0
         own_daemon.start()
-        with pytest.raises(OutcomeUnknown):
+        # Unknown if its bytes had left before the kill; else it was first sent after the restore.
+        applied = []
+        with contextlib.suppress(OutcomeUnknown):
             waiting.result()
-        assert texts(db) == ["in the backup"]
+            applied = ["on its way"]
+        assert texts(db) == ["in the backup", *applied]
         assert db.get_change_counter() != counter
         db.append_message("s", "user", "after it")
-        assert texts(db) == ["in the backup", "after it"]
+        assert texts(db) == ["in the backup", *applied, "after it"]
 
 
 def test_a_reader_of_the_file_sees_the_restored_one(own_daemon: Daemon, backup: Path) -> None:
