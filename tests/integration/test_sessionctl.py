@@ -26,6 +26,7 @@ from tests.support.sessionctl import (
     ctl,
     own,
 )
+from tests.support.terminal import INTERRUPT
 
 __all__ = ["ctl", "own"]
 
@@ -390,7 +391,7 @@ def test_delete_asks_at_a_terminal(own: Ctl, answer: str, left: list[str], statu
     assert ids(own) == left
 
 
-@pytest.mark.parametrize("key", ["\x03", "\x04"])
+@pytest.mark.parametrize("key", [INTERRUPT, "\x04"])
 def test_a_question_that_is_interrupted_ends_its_line(own: Ctl, key: str) -> None:
     seen = own.steered("delete", FIRST, then=[("[y/N]", key)])
     assert seen.status == 130

@@ -17,7 +17,7 @@ import pytest
 from sessiond_client import SessionDB
 from tests.support.daemon import running
 from tests.support.sessionctl import COMMAND, FIRST, PATIENCE, Ctl, ctl, own
-from tests.support.terminal import at_terminal
+from tests.support.terminal import INTERRUPT, at_terminal
 
 __all__ = ["ctl", "own"]
 
@@ -49,7 +49,7 @@ def test_a_terminal_that_cannot_redraw_gets_lines(own: Ctl, terminal: str) -> No
     assert seen.raw.startswith("nothing is wrong")
     seen = at_terminal(
         [*COMMAND, "top", "--interval", "100ms"],
-        then=[("CPU", ""), ("%", "\x03")],
+        then=[("CPU", ""), ("%", INTERRUPT)],
         environment=own.environment(TERM=terminal),
     )
     assert seen.status == 130
