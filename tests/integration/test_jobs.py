@@ -12,10 +12,9 @@ import pytest
 
 from sessiond_client import Conflict, DatabaseError, InvalidParams, SessionDB, ShuttingDown
 from tests.support.daemon import Daemon, running
-from tests.support.foreign import Foreign, run
+from tests.support.foreign import HOLD_LOCK, Foreign, run
 from tests.support.raw import Raw
 
-HOLD_LOCK = "c = connect(); c.execute('BEGIN IMMEDIATE'); pause(); c.close()"
 INTEGRITY = "c = connect(); print(*c.execute('PRAGMA integrity_check').fetchone()); c.close()"
 
 

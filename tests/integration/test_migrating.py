@@ -20,7 +20,7 @@ from sessiond_client import Migrating, SessionDB
 from sessiond_protocol import paths, wire
 from sessiond_protocol.errors import Code
 from sessiond_protocol.state_file import State
-from tests.support.foreign import Foreign, run
+from tests.support.foreign import HOLD_LOCK, Foreign, run
 from tests.support.home import Home, await_end, home
 
 __all__ = ["home"]
@@ -48,13 +48,6 @@ SELECT 'old', 'user', 'question ' || i || ' about the garden', i FROM n;
 ''')
 db.close()
 """
-HOLD = """
-db = connect()
-db.execute("BEGIN IMMEDIATE")
-pause()
-db.execute("ROLLBACK")
-db.close()
-"""
 
 
 @pytest.fixture
@@ -62,7 +55,7 @@ def held(home: Home) -> Iterator[Foreign]:
     """A version 1 file at the usual place, whose write lock another program holds."""
     home.database.parent.mkdir()
     run(MAKE, home.database)
-    with Foreign(HOLD, home.database) as holder:
+    with Foreign(HOLD_LOCK, home.database) as holder:
         holder.wait_for_pause()
         yield holder
 

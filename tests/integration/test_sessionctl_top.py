@@ -6,13 +6,15 @@ import signal
 import subprocess
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from rich.cells import cell_len
 
 from sessiond_client import SessionDB
 from sessiond_client.cli import rates_view
+from tests.support.foreign import HOLD_LOCK, Foreign
 from tests.support.sessionctl import COMMAND, FIRST, PATIENCE, Ctl, ctl, own
 from tests.support.terminal import Seen
 
@@ -87,6 +89,29 @@ def test_a_page_outlives_its_daemon(own: Ctl) -> None:
             ("q quits", "q"),
         ],
     )  # fmt: skip
+    assert seen.status == 0
+    assert f"pid {own.daemon.pid}, serving for " in seen.text
+
+
+def test_a_page_outlives_the_opening_of_its_database(own: Ctl) -> None:
+    with ExitStack() as stack:
+        aside = stack.enter_context(ThreadPoolExecutor(1))
+
+        def start_beside_a_holder() -> None:
+            holder = stack.enter_context(Foreign(HOLD_LOCK, own.daemon.database))
+            holder.wait_for_pause()
+            aside.submit(own.daemon.start)
+            stack.callback(holder.finish)
+
+        seen = own.steered(
+            "top", "-i", "100ms", "--timeout", "0.2",
+            then=[
+                ("q quits", own.daemon.stop),
+                ("no daemon answers", start_beside_a_holder),
+                ("the database is being opened", stack.close),
+                ("q quits", "q"),
+            ],
+        )  # fmt: skip
     assert seen.status == 0
     assert f"pid {own.daemon.pid}, serving for " in seen.text
 

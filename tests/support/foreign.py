@@ -21,6 +21,8 @@ def pause():
     sys.stdin.readline()
 """
 
+HOLD_LOCK = "c = connect(); c.execute('BEGIN IMMEDIATE'); pause(); c.close()"
+
 TIMEOUT = 10
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from sessiond_client import SessionDB
-from sessiond_client._errors import ShuttingDown, Timeout, Unavailable
+from sessiond_client._errors import OperationalError
 from sessiond_client.cli import exits, output, rates, rates_view
 from sessiond_client.cli.connect import ask, opened
 from sessiond_client.cli.keys import quit_within, single_keys
@@ -131,6 +131,8 @@ def _views(db: SessionDB) -> Iterator[Any]:
         try:
             now = snapshot(db)
             found, last = rates.between(last, now), now
-        except (Unavailable, Timeout, ShuttingDown) as error:
+        except OperationalError as error:
+            if not error.retryable:
+                raise
             trouble = output.one_line(error.message)
         yield rates_view.page(last.stats, found, time.time(), trouble)
