@@ -80,7 +80,7 @@ def check_address(address: str) -> str:
 
 
 def unit_name(name: str | None, kind: str) -> str:
-    """``sessiond.socket``, or ``sessiond@work.socket`` for the database ``work``."""
+    """``sessiond.socket``, or ``sessiond@research.socket`` for the database ``research``."""
     return f"sessiond.{kind}" if name is None else f"sessiond@{name}.{kind}"
 
 
