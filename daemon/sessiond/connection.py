@@ -260,7 +260,7 @@ class Connection(asyncio.Protocol):
 
     def _decode(self, frame: wire.RequestFrame, size: int) -> Work:
         limits = self._limits
-        return decode_work(self, frame, size, limits.default_ttl, limits.max_ttl)
+        return decode_work(self, frame, size, self._grew_at, limits.default_ttl, limits.max_ttl)
 
     # --- work on its way -------------------------------------------------------------------
 

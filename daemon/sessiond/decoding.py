@@ -4,7 +4,6 @@ What does not fit becomes work that carries its failure along: a numbered write 
 place in its channel, where the writer decides it.
 """
 
-import time
 from typing import Any, ClassVar
 
 import msgpack
@@ -40,10 +39,12 @@ _UNFIT_WRITE = _UnfitWrite()
 
 
 def decode_work(
-    peer: Any, frame: wire.RequestFrame, size: int, default_ttl: float, max_ttl: float
+    peer: Any, frame: wire.RequestFrame, size: int, now: float, default_ttl: float, max_ttl: float
 ) -> Work:
-    """A request of a connection. ``size`` is the frame's, in bytes; the times are seconds."""
-    now = time.monotonic()
+    """A request of a connection, received at ``now`` on the monotonic clock.
+
+    ``size`` is the frame's, in bytes; the other times are seconds.
+    """
     request_type = _BY_ENCODED_NAME.get(bytes(frame.method))
     try:
         if request_type is None:

@@ -54,7 +54,7 @@ class Settings:
         choices=("full", "normal"),
     )
     batch_max_requests: int = _setting(
-        1000, "requests in one transaction", "int", low=1, high=100_000
+        2000, "requests in one transaction", "int", low=1, high=100_000
     )
     batch_max_bytes: int = _setting(
         8 * MIB, "bytes of requests in one transaction", "bytes", low=KIB, high=GIB

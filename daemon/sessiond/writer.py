@@ -117,12 +117,12 @@ class Writer:
         if writes:
             applied = self._apply(writes)
             for work, outcome in zip(writes, applied.outcomes, strict=True):
-                answers.add(work, outcome)
+                answers.add(work, _answer(work, outcome))
             self._rule.closed(len(answers.by_peer))
             self._note(writes, applied, taken)
         for work in works:
             if work.request.KIND is not Kind.WRITE:
-                answers.add_bytes(work, self._answer_other(work))
+                answers.add(work, self._answer_other(work))
         self._deliver(answers.deliveries())
 
     def _note(self, writes: list[Work], applied: Applied, taken: float) -> None:
@@ -171,15 +171,7 @@ class _Answers:
     def __init__(self) -> None:
         self.by_peer: dict[Any, tuple[list[bytes], list[Work]]] = {}
 
-    def add(self, work: Work, outcome: Outcome) -> None:
-        if outcome.fate is Fate.DROPPED:
-            self.add_bytes(work, b"")
-        elif outcome.error is not None:
-            self.add_bytes(work, wire.error_response(work.msgid, outcome.error))
-        else:
-            self.add_bytes(work, wire.response(work.msgid, outcome.result))
-
-    def add_bytes(self, work: Work, data: bytes) -> None:
+    def add(self, work: Work, data: bytes) -> None:
         entry = self.by_peer.get(work.peer)
         if entry is None:
             entry = self.by_peer[work.peer] = ([], [])
@@ -188,3 +180,11 @@ class _Answers:
 
     def deliveries(self) -> list[Delivery]:
         return [(peer, b"".join(parts), works) for peer, (parts, works) in self.by_peer.items()]
+
+
+def _answer(work: Work, outcome: Outcome) -> bytes:
+    if outcome.fate is Fate.DROPPED:
+        return b""
+    if outcome.error is not None:
+        return wire.error_response(work.msgid, outcome.error)
+    return wire.response(work.msgid, outcome.result)

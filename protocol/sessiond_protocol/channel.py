@@ -11,10 +11,11 @@ client sends what is outstanding again, in order; what was decided is answered f
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 from hashlib import blake2b
-from typing import Final
+from itertools import takewhile
+from typing import Annotated, Final
 
 import msgspec
 
@@ -62,7 +63,8 @@ class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @property
     def answer_bytes(self) -> int:
         """The size of what the client is told."""
-        return len(self.result) + (len(_encode(self.error)) if self.error else 0)
+        size = len(self.result)
+        return size if self.error is None else size + len(_encode(self.error))
 
 
 class Stored(msgspec.Struct, frozen=True, array_like=True):
@@ -76,17 +78,19 @@ class Stored(msgspec.Struct, frozen=True, array_like=True):
     others: list[Receipt]
 
 
+_Number = Annotated[int, msgspec.Meta(ge=0)]
 _decode_stored = msgspec.msgpack.Decoder(Stored).decode
+_decode_number = msgspec.msgpack.Decoder(_Number).decode
+_decode_numbers = msgspec.msgpack.Decoder(list[_Number]).decode
 
 
-def store_receipts(receipts: Iterable[Receipt]) -> bytes:
+def store_receipts(receipts: list[Receipt]) -> bytes:
     """Receipts in rising order as the bytes of one row."""
     runs: list[tuple[int, int, bytes]] = []
     others: list[Receipt] = []
     joined: list[bytes] = []
     first_seq = first_id = 0
-    for receipt in receipts:
-        number = None if receipt.error is not None else _small_int(receipt.result)
+    for receipt, number in zip(receipts, _numbers(receipts), strict=True):
         if number is None:
             others.append(receipt)
             continue
@@ -102,6 +106,16 @@ def store_receipts(receipts: Iterable[Receipt]) -> bytes:
     return _encode(Stored(runs, others))
 
 
+def _numbers(receipts: list[Receipt]) -> Sequence[int | None]:
+    """The result of each that is a number from zero on; None for every other."""
+    results = [each.result if each.error is None else None for each in receipts]
+    try:
+        numbers: list[int] = _decode_numbers(_encode(results))  # nearly always all are
+    except msgspec.DecodeError:
+        return [None if each is None else _number(each) for each in results]
+    return numbers
+
+
 def load_receipts(data: bytes) -> list[Receipt]:
     """The receipts of one row, in no particular order."""
     stored = _decode_stored(data)
@@ -114,12 +128,12 @@ def load_receipts(data: bytes) -> list[Receipt]:
     return receipts
 
 
-def _small_int(result: msgspec.Raw) -> int | None:
-    data = bytes(result)
-    if data and (data[0] <= 0x7F or 0xCC <= data[0] <= 0xCF):
-        number: int = msgspec.msgpack.decode(data, type=int)
-        return number
-    return None
+def _number(result: msgspec.Raw) -> int | None:
+    try:
+        number: int = _decode_number(result)
+    except msgspec.DecodeError:
+        return None
+    return number
 
 
 class ServerChannel(msgspec.Struct):
@@ -150,11 +164,10 @@ class ServerChannel(msgspec.Struct):
         self._forget_confirmed()
 
     def _forget_confirmed(self) -> None:
-        while self.receipts:
-            lowest = next(iter(self.receipts))
-            if lowest >= self.floor:
-                break
-            self.answer_bytes -= self.receipts.pop(lowest).answer_bytes
+        floor = self.floor
+        confirmed = list(takewhile(lambda seq: seq < floor, self.receipts))
+        for seq in confirmed:
+            self.answer_bytes -= self.receipts.pop(seq).answer_bytes
 
     def status(self, seq: int) -> str:
         """What became of a number, as ``request.status`` says it.
@@ -193,7 +206,7 @@ class ChannelRun:
         if seq > self.last:
             if seq < self.floor:
                 return Verdict.DROP
-            if seq != self.next:
+            if seq != self.last + 1 and seq != self.next:
                 return Verdict.OUT_OF_ORDER
             return Verdict.FULL if self._is_full(seq) else Verdict.DECIDE
         receipt = self.receipt(seq) if seq >= self.floor else None

@@ -12,7 +12,7 @@ def _entry(program: str, processes: int, in_flight: int = 1, mix: str = "append"
     return Entry(program, options)
 
 
-PIPELINED: Final = "sessiond, 8 processes, 200 in flight"
+PIPELINED: Final = "sessiond, 8 processes, 500 in flight"
 ONE_AT_A_TIME: Final = "sessiond, 8 processes, one at a time"
 THIRTY_TWO: Final = "sessiond, 32 processes, one at a time"
 ALONE: Final = "sessiond, 1 process"
@@ -21,19 +21,19 @@ DIRECT: Final = "direct, 8 processes"
 DIRECT_ALONE: Final = "direct, 1 process"
 HERMES: Final = "hermes-agent, 8 processes"
 HERMES_LISTS: Final = "hermes-agent, 20 messages a call"
-INPROCESS: Final = "inprocess, 8 processes, 200 in flight"
+INPROCESS: Final = "inprocess, 8 processes, 500 in flight"
 INPROCESS_ONE: Final = "inprocess, 8 processes, one at a time"
 RAW: Final = "raw, 1 process"
 RAW_LISTS: Final = "raw, 1 process, 20 messages a call"
 LIMIT: Final = "limit, 1 process"
 
 ENTRIES: Final[dict[str, Entry]] = {
-    PIPELINED: _entry(SESSIOND, 8, 200),
+    PIPELINED: _entry(SESSIOND, 8, 500),
     RAW: _entry("raw", 1),
     LIMIT: _entry("limit", 1),
     DIRECT: _entry("direct", 8),
     HERMES: _entry("hermes", 8),
-    INPROCESS: _entry("inprocess", 8, 200),
+    INPROCESS: _entry("inprocess", 8, 500),
     ONE_AT_A_TIME: _entry(SESSIOND, 8),
     INPROCESS_ONE: _entry("inprocess", 8),
     THIRTY_TWO: _entry(SESSIOND, 32),

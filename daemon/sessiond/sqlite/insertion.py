@@ -1,4 +1,4 @@
-"""Message rows of a run, inserted by one statement instead of one each.
+"""Message rows of a run, inserted together instead of one by one.
 
 A row's id must be known when it is staged, for its answer and its receipt. Nobody else inserts
 while the write lock is held, and SQLite gives ids that rise by one; whether it gave those that
@@ -6,6 +6,7 @@ were foretold is asked after each insertion. If not, or if a row cannot be store
 taken back and the batch run again, row by row.
 """
 
+from itertools import chain
 from typing import Any, Final
 
 import apsw
@@ -15,6 +16,9 @@ INSERT: Final = (
     " timestamp, token_count, finish_reason, reasoning, reasoning_details,"
     " codex_reasoning_items) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
+# Each statement lets other threads run and then waits for its turn again: the fewer, the better.
+_AT_ONCE: Final = 64
+_INSERT_MANY: Final = INSERT + ", (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)" * (_AT_ONCE - 1)
 _MOST_SESSIONS: Final = 10_000
 
 
@@ -64,11 +68,18 @@ class Insertion:
             return
         self._rows = []
         try:
-            self._connection.executemany(INSERT, staged)
+            self._insert(staged)
         except apsw.Error as error:
             raise NotInserted(str(error)) from error
         if self._connection.last_insert_rowid() != self._last_id:
             raise NotInserted(f"the last id is not {self._last_id}")
+
+    def _insert(self, rows: list[tuple[Any, ...]]) -> None:
+        whole = len(rows) - len(rows) % _AT_ONCE
+        for start in range(0, whole, _AT_ONCE):
+            part = rows[start : start + _AT_ONCE]
+            self._connection.execute(_INSERT_MANY, tuple(chain.from_iterable(part)))
+        self._connection.executemany(INSERT, rows[whole:])
 
 
 class Insertions:

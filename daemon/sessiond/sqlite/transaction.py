@@ -76,30 +76,25 @@ class Run:
         return outcomes
 
     def _one(self, index: int, work: Work) -> Outcome:
-        run = self._channel(work)
-        if run is not None and work.seq is not None:
-            verdict = run.judge(work.seq, work.floor, work.digest)
-            if verdict is not Verdict.DECIDE:
-                return _without_deciding(verdict, run, work)
-        left_out = self._left_out.get(index)
-        outcome = left_out if left_out is not None else self._attempt(index, work)
-        if (
-            run is not None
-            and work.seq is not None
-            and (outcome.error is None or decides(outcome.error[0]))
-        ):
-            run.decide(Receipt(work.seq, work.digest, outcome.error, outcome.result or _NIL))
+        client_id, seq = work.channel, work.seq
+        if client_id is None or seq is None:
+            return self._decide(index, work)
+        run = self._batch.runs.get(client_id)
+        if run is None:
+            run = self._batch.runs[client_id] = ChannelRun(self._load(client_id))
+        verdict = run.judge(seq, work.floor, work.digest)
+        if verdict is not Verdict.DECIDE:
+            return _without_deciding(verdict, run, work)
+        outcome = self._decide(index, work)
+        error = outcome.error
+        if error is None or decides(error[0]):
+            run.decide(Receipt(seq, work.digest, error, outcome.result or _NIL))
         return outcome
 
-    def _channel(self, work: Work) -> ChannelRun | None:
-        client_id = work.channel
-        if client_id is None or work.seq is None:
-            return None
-        runs = self._batch.runs
-        run = runs.get(client_id)
-        if run is None:
-            run = runs[client_id] = ChannelRun(self._load(client_id))
-        return run
+    def _decide(self, index: int, work: Work) -> Outcome:
+        if self._left_out and index in self._left_out:
+            return self._left_out[index]
+        return self._attempt(index, work)
 
     def _attempt(self, index: int, work: Work) -> Outcome:
         if work.failure is not None:

@@ -58,6 +58,27 @@ def test_appends_side_by_side_get_the_ids_they_were_told(file: Opened) -> None:
     assert file.check().sound
 
 
+@pytest.mark.parametrize("count", [63, 64, 65, 128, 200])
+def test_many_appends_keep_their_order_and_their_ids(file: Opened, count: int) -> None:
+    file.results(appending("s", "taught"), appending("t", "taught"))
+    ids = file.results(*(appending("st"[number % 2], f"n{number}") for number in range(count)))
+    assert ids == list(range(5, 5 + count))
+    assert stored(file)[4:] == [(5 + n, "st"[n % 2], f"n{n}") for n in range(count)]
+    assert file.check().sound
+
+
+def test_a_row_that_cannot_be_stored_fails_alone_among_many(file: Opened) -> None:
+    file.results(appending("s", "taught"))
+    texts = [f"n{number}" for number in range(70)]
+    texts[40] = "not this"
+    file.rows("CREATE UNIQUE INDEX no_other ON messages (content) WHERE content = 'not this'")
+    file.results(appending("t", "not this"))
+    outcomes = file.apply(*(appending("s", text) for text in texts))
+    assert [n for n, each in enumerate(outcomes) if each.fate is not Fate.APPLIED] == [40]
+    assert [text for _, _, text in stored(file)][4:] == texts[:40] + texts[41:]
+    assert file.check().sound
+
+
 def test_whoever_looks_at_messages_sees_those_before(file: Opened) -> None:
     many = MessageAppendMany(session_id="s", messages=[message("a"), message("b")])
     results = file.results(
