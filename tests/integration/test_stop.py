@@ -107,8 +107,8 @@ def test_a_number_that_is_another_processs_here_is_not_believed(
     ("group", "command"),
     [
         (
-            "0::/user.slice/user-7.slice/user@7.service/app.slice/sessiond@research.service\n",
-            "systemctl --user stop sessiond@research.socket sessiond@research.service",
+            "0::/user.slice/user-7.slice/user@7.service/app.slice/sessiond@lab.service\n",
+            "systemctl --user stop sessiond@lab.socket sessiond@lab.service",
         ),
         (
             "0::/system.slice/sessiond.service\n",

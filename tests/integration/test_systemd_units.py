@@ -39,7 +39,7 @@ def write(folder: Path, wanted: Wanted) -> None:
 
 
 @pytest.mark.parametrize("scope", Scope)
-@pytest.mark.parametrize("name", [None, "research"])
+@pytest.mark.parametrize("name", [None, "lab"])
 def test_systemd_understands_every_line(scope: Scope, name: str | None, tmp_path: Path) -> None:
     socket = "%t/sessiond/ab.sock" if scope is Scope.USER else None
     write(tmp_path, Wanted(scope, PROGRAM, name, "/tmp/a b.db", socket, "127.0.0.1:9464"))
@@ -53,7 +53,7 @@ def test_systemd_understands_every_line(scope: Scope, name: str | None, tmp_path
 
 @pytest.mark.parametrize("name", ["sessiond.service", "sessiond@.service"])
 def test_the_system_service_exposes_little(name: str, tmp_path: Path) -> None:
-    write(tmp_path, Wanted(Scope.SYSTEM, PROGRAM, "research" if "@" in name else None))
+    write(tmp_path, Wanted(Scope.SYSTEM, PROGRAM, "lab" if "@" in name else None))
     # The threshold is in tenths.
     words = ("security", "--offline=yes", "--threshold=5", "--no-pager", str(tmp_path / name))
     done = analyze(Scope.SYSTEM, tmp_path, *words)

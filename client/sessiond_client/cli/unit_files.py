@@ -80,7 +80,7 @@ def check_address(address: str) -> str:
 
 
 def unit_name(name: str | None, kind: str) -> str:
-    """``sessiond.socket``, or ``sessiond@research.socket`` for the database ``research``."""
+    """``sessiond.socket``, or ``sessiond@lab.socket`` for the database ``lab``."""
     return f"sessiond.{kind}" if name is None else f"sessiond@{name}.{kind}"
 
 

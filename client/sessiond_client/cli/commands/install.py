@@ -56,7 +56,7 @@ def command(
     Examples:
       sessionctl install --user --dry-run
       sessionctl install --user --now
-      sessionctl install --user --name research    # ~/.hermes/profiles/research/state.db
+      sessionctl install --user --name lab    # ~/.hermes/profiles/lab/state.db
       sudo sessionctl install --system --metrics 127.0.0.1:9464
     """
     wanted = what_is_wanted(asked, scope_of(user=user, system=system), name, metrics, program)

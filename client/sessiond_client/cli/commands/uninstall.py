@@ -27,7 +27,7 @@ def command(user: bool, system: bool, name: str | None, root: str, dry_run: bool
     \b
     Examples:
       sessionctl uninstall --user --dry-run
-      sessionctl uninstall --user --name research
+      sessionctl uninstall --user --name lab
       sudo sessionctl uninstall --system
     """
     chosen = scope_of(user=user, system=system)

@@ -37,7 +37,7 @@ def said(capsys: pytest.CaptureFixture[str], verb: str) -> set[str]:
     "scope",
     [
         ["--user"],
-        ["--user", "--name", "research"],
+        ["--user", "--name", "lab"],
         SYSTEM,
         [*SYSTEM, "--name", "a", "--metrics", "127.0.0.1:1"],
     ],
@@ -107,23 +107,23 @@ def test_drop_ins_of_the_administrators_stay(tmp_path: Path) -> None:
 
 
 def test_one_of_several_is_removed_alone(tmp_path: Path) -> None:
-    for name in ("research", "play"):
+    for name in ("lab", "play"):
         run(["install", "--user", "--name", name, "--root", str(tmp_path)])
     wants = tmp_path / "home/ann/.config/systemd/user/sockets.target.wants"
     wants.mkdir()
-    for name in ("research", "play"):
+    for name in ("lab", "play"):
         (wants / f"sessiond@{name}.socket").symlink_to("../sessiond@.socket")
-    run(["uninstall", "--user", "--name", "research", "--root", str(tmp_path)])
+    run(["uninstall", "--user", "--name", "lab", "--root", str(tmp_path)])
     left = {Path(path).parent.name for path in everything(tmp_path)}
-    assert "sessiond@research.service.d" not in left
+    assert "sessiond@lab.service.d" not in left
     assert "sessiond@play.service.d" in left
     assert [path.name for path in wants.iterdir()] == ["sessiond@play.socket"]
 
 
 def test_a_profiles_database_is_the_usual_one(tmp_path: Path) -> None:
-    run(["install", "--user", "--name", "research", "--root", str(tmp_path)])
-    text = tmp_path / "home/ann/.config/systemd/user/sessiond@research.service.d/database.conf"
-    assert "SESSIOND_DATABASE=/home/ann/.hermes/profiles/research/state.db" in text.read_text()
+    run(["install", "--user", "--name", "lab", "--root", str(tmp_path)])
+    text = tmp_path / "home/ann/.config/systemd/user/sessiond@lab.service.d/database.conf"
+    assert "SESSIOND_DATABASE=/home/ann/.hermes/profiles/lab/state.db" in text.read_text()
 
 
 @pytest.mark.parametrize(
@@ -161,19 +161,19 @@ def test_what_systemd_is_told() -> None:
     assert (words(told), words(later)) == ([reload], [enable])
     told, later = install.orders(user, runs=False, now=True)
     assert (words(told), words(later)) == ([], [reload, enable])
-    system = Wanted(Scope.SYSTEM, "/x", "research")
+    system = Wanted(Scope.SYSTEM, "/x", "lab")
     told, later = install.orders(system, runs=True, now=True)
     assert words(told) == [
         "systemd-sysusers /etc/sysusers.d/sessiond.conf",
         "systemd-tmpfiles --create /etc/tmpfiles.d/sessiond.conf",
         "systemctl daemon-reload",
-        "systemctl enable --now sessiond@research.socket",
+        "systemctl enable --now sessiond@lab.socket",
     ]
 
 
 def test_stopping_comes_from_the_socket_to_the_service(tmp_path: Path) -> None:
-    steps = [str(step) for step in uninstall.stops(Scope.USER, str(tmp_path), "research")]
-    assert steps == ["run systemctl --user stop sessiond@research.socket sessiond@research.service"]
+    steps = [str(step) for step in uninstall.stops(Scope.USER, str(tmp_path), "lab")]
+    assert steps == ["run systemctl --user stop sessiond@lab.socket sessiond@lab.service"]
     # A unit that is not there cannot be stopped: systemctl would fail.
     steps = [str(step) for step in uninstall.stops(Scope.SYSTEM, str(tmp_path), None)]
     assert steps == ["run systemctl stop sessiond@*.socket sessiond@*.service"]

@@ -31,7 +31,7 @@ def source(path: str) -> list[tuple[str, str, str]]:
 
 def test_the_program_stands_in_every_service() -> None:
     for scope in Scope:
-        for name in (None, "research"):
+        for name in (None, "lab"):
             rendered = render(Wanted(scope, "/opt/sessiond/bin/sessiond", name))
             service = rendered["sessiond.service" if name is None else "sessiond@.service"]
             assert ("Service", "ExecStart", "/opt/sessiond/bin/sessiond serve") in directives(
@@ -41,7 +41,7 @@ def test_the_program_stands_in_every_service() -> None:
 
 
 def test_every_file_bears_the_mark() -> None:
-    wanted = Wanted(Scope.USER, "/x", "research", "/a.db", "%t/a.sock", "127.0.0.1:9464")
+    wanted = Wanted(Scope.USER, "/x", "lab", "/a.db", "%t/a.sock", "127.0.0.1:9464")
     rendered = render(wanted)
     assert len(rendered) == 5
     for text in [*rendered.values(), *unit_files.system_files().values()]:
@@ -62,12 +62,12 @@ def test_a_users_database_and_socket_stand_in_the_units() -> None:
 
 def test_one_of_several_gets_drop_ins_and_leaves_the_template_alone() -> None:
     plain = render(Wanted(Scope.USER, "/x", "other"))
-    rendered = render(Wanted(Scope.USER, "/x", "research", "/home/ann/a.db", "%t/sessiond/ab.sock"))
+    rendered = render(Wanted(Scope.USER, "/x", "lab", "/home/ann/a.db", "%t/sessiond/ab.sock"))
     assert {name: rendered[name] for name in plain} == plain
-    assert directives(rendered["sessiond@research.service.d/database.conf"]) == [
+    assert directives(rendered["sessiond@lab.service.d/database.conf"]) == [
         ("Service", "Environment", "SESSIOND_DATABASE=/home/ann/a.db")
     ]
-    assert directives(rendered["sessiond@research.socket.d/socket.conf"]) == [
+    assert directives(rendered["sessiond@lab.socket.d/socket.conf"]) == [
         ("Socket", "ListenStream", ""),
         ("Socket", "ListenStream", "%t/sessiond/ab.sock"),
     ]
@@ -103,7 +103,7 @@ def test_names_that_are_no_names(name: str) -> None:
         check_name(name)
 
 
-@pytest.mark.parametrize("name", ["research", "my-research", "a_1.b", "9"])
+@pytest.mark.parametrize("name", ["lab", "my-lab", "a_1.b", "9"])
 def test_names(name: str) -> None:
     assert check_name(name) == name
 
