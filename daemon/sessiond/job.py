@@ -13,6 +13,9 @@ Result = dict[str, Any]
 # Nobody reads faster, and every change wakes the event loop.
 _CHANGE_SECONDS: Final = 0.1
 
+# While others are writing, long work gets a fifth of the time.
+BUSY_SHARE: Final = 4
+
 
 class Cancelled(Exception):
     """The daemon stops: the job ends where it is and leaves nothing behind."""
@@ -80,6 +83,14 @@ class Job:
         if self._cancelled.wait(seconds):
             raise Cancelled
 
+    def give_way(self, spent: float) -> None:
+        """Leave most of the time to writes that wait, after so many seconds of work.
+
+        Raises :class:`Cancelled` like :meth:`pause`.
+        """
+        if self._errands.busy:
+            self.pause(BUSY_SHARE * spent)
+
     def between_batches(
         self, errand: Callable[[], T], meanwhile: Callable[[], None] = lambda: None
     ) -> T:
@@ -92,11 +103,6 @@ class Job:
         this way.
         """
         return self._errands.run(errand, meanwhile)
-
-    @property
-    def busy(self) -> bool:
-        """Whether writes wait for the writer now: long work leaves most of the time to them."""
-        return self._errands.busy
 
     # --- for the registry --------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from typing import Final
 
 import apsw
 
+from sessiond.sqlite import files
 from sessiond.sqlite.ask import beating, rows, size_in_bytes, value
 from sessiond.sqlite.refusal import OpenRefused, Reason
 
@@ -17,7 +18,6 @@ Progress = Callable[[str, float], None]
 Hook = Callable[[str], None]
 
 _PAGES_PER_STEP: Final = 2_000
-_SPARE_BYTES: Final = 1 << 20
 
 
 def copy_to(
@@ -42,7 +42,7 @@ def copy_to(
             yield copy.fraction
     finally:
         copy.close()
-    sync(target_path)
+    files.sync(target_path)
     progress("copying", 1.0)
     yield 1.0
 
@@ -114,7 +114,7 @@ def backup_before_migration(
         logger.info("backup %s exists and is kept", final)
         return final
     try:
-        discard(aside)
+        files.discard(aside)
         _check_room(connection, path)
         hook("backup: begun")
         _copy_verified(connection, aside, progress, hook)
@@ -122,12 +122,12 @@ def backup_before_migration(
         _set_aside_incomplete(final)
         os.rename(aside, final)
         hook("backup: renamed")
-        sync(os.path.dirname(final))
+        files.sync(os.path.dirname(final))
     except (apsw.FullError, apsw.IOError, apsw.CantOpenError, OSError) as error:
-        discard_quietly(aside)
+        files.discard_quietly(aside)
         raise _refusal(path, final, error) from error
     except OpenRefused:
-        discard_quietly(aside)
+        files.discard_quietly(aside)
         raise
     logger.info("backup of version %d is in %s", version, final)
     return final
@@ -233,8 +233,8 @@ def _set_aside_incomplete(path: str) -> None:
 
 
 def _check_room(connection: apsw.Connection, path: str) -> None:
-    place = os.statvfs(os.path.dirname(path))
-    needed, free = size_in_bytes(connection) + _SPARE_BYTES, place.f_bavail * place.f_frsize
+    needed = size_in_bytes(connection) + files.SPARE_BYTES
+    free = files.free_bytes(os.path.dirname(path))
     if free < needed:
         raise OSError(errno.ENOSPC, f"{needed} bytes are needed, {free} are free")
 
@@ -257,27 +257,3 @@ def _make_like(source: str, target: str) -> None:
         os.fchmod(descriptor, like.st_mode & 0o777)
     finally:
         os.close(descriptor)
-
-
-def sync(path: str) -> None:
-    """Make a finished copy, or the names in a directory, durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def discard(path: str) -> None:
-    """Remove an unfinished copy, and what SQLite may have left beside it."""
-    for name in (path, f"{path}-journal", f"{path}-wal", f"{path}-shm"):
-        if os.path.lexists(name):
-            os.unlink(name)
-
-
-def discard_quietly(path: str) -> None:
-    """The same where something worse is being told already."""
-    try:
-        discard(path)
-    except OSError:
-        logger.warning("cannot remove the unfinished backup %s", path)

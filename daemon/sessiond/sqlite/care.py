@@ -7,6 +7,7 @@ from typing import Any, Final
 import apsw
 
 from sessiond.database import UnsafeFile
+from sessiond.job import BUSY_SHARE
 from sessiond.sqlite.access import WriteAccess
 from sessiond.sqlite.checkpoint import Checkpoints
 from sessiond.sqlite.damage import NEXT, FileDamaged, IndexDamaged, damage_of
@@ -22,8 +23,6 @@ from sessiond.sqlite.retention import Retention
 
 log = logging.getLogger("sessiond.care")
 
-# While others are writing, long work gets a fifth of the time.
-_BUSY_SHARE: Final = 4
 _RETRY_SECONDS: Final = 10.0
 _MOST_DAMAGES: Final = 4  # one after the other, before taking a break
 
@@ -79,7 +78,7 @@ class Care:
         self._damages = 0
         ended = self._clock()
         if more:
-            self._not_before = ended + _BUSY_SHARE * (ended - started)
+            self._not_before = ended + BUSY_SHARE * (ended - started)
         return more
 
     def _notice(self) -> None:

@@ -23,7 +23,7 @@ from typing import Final
 import msgspec
 
 from sessiond.database import UnsafeFile
-from sessiond.sqlite import file_locks, log_index, log_users
+from sessiond.sqlite import file_locks, files, log_index, log_users
 from sessiond.sqlite.location import check_single_name
 from sessiond.sqlite.log_users import LockHolder, Role
 from sessiond.sqlite.refusal import OpenRefused, Reason
@@ -256,7 +256,7 @@ class Guard:
         """
         for _ in range(_TRIES):
             before = self.log_index()
-            sizes = {path: _size(path) for path in self._files}
+            sizes = {path: files.size(path) for path in self._files}
             after = self.log_index()
             if sizes[self.shared_memory_path] < log_index.SIZE:
                 return self._shortage(None, sizes)
@@ -300,7 +300,7 @@ class Guard:
         database, wal = self._files.get(self.path), self._files.get(self.log_path)
         if wal is None or Identity.at(self.path) == database or Identity.at(self.log_path) != wal:
             return ""
-        return str(wal) if _size(self.log_path) > 0 else ""
+        return str(wal) if files.size(self.log_path) > 0 else ""
 
     # --- who uses the log ------------------------------------------------------------------
 
@@ -360,7 +360,7 @@ def refuse_stray_log(path: str, stray_log: str) -> None:
     before SQLite opens the file.
     """
     log_path = f"{path}-wal"
-    if not stray_log or str(Identity.at(log_path)) != stray_log or _size(log_path) == 0:
+    if not stray_log or str(Identity.at(log_path)) != stray_log or files.size(log_path) == 0:
         return
     raise OpenRefused(
         Reason.DAMAGED,
@@ -368,13 +368,6 @@ def refuse_stray_log(path: str, stray_log: str) -> None:
         " that was there before: move the log away to go on without it, or put back the file"
         " that it belongs to",
     )
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
 
 
 def _copy(descriptor: int, target: str) -> None:

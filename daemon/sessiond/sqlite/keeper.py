@@ -1,7 +1,6 @@
 """From a path to a store and back: lock, open, migrate, start commit, guard, say so."""
 
 import logging
-import os
 import random
 import time
 from collections.abc import Callable, Collection
@@ -11,7 +10,7 @@ import apsw
 
 from sessiond.database import UnsafeFile
 from sessiond.job import JobWork
-from sessiond.sqlite import opening, pragmas
+from sessiond.sqlite import files, opening, pragmas
 from sessiond.sqlite.access import CrashPoint
 from sessiond.sqlite.checkpoint import CheckpointLimits
 from sessiond.sqlite.file_locks import describe
@@ -114,7 +113,7 @@ class Keeper:
         after which nothing may be closed.
         """
         self._beat = beat
-        found_log = _size(f"{self.path}-wal") > 0
+        found_log = files.size(f"{self.path}-wal") > 0
         connection = self._patiently(
             lambda: opening.open_database(
                 self.path,
@@ -274,7 +273,7 @@ class Keeper:
         if self._store is not None:
             figures = self._figures()
             self._store.close()
-            left = _size(f"{self.path}-wal")
+            left = files.size(f"{self.path}-wal")
             note = (
                 f"{self.path}-wal holds {left} bytes that belong to the database:"
                 " move or copy both together"
@@ -296,10 +295,3 @@ class Keeper:
             stray_log=self._guard.stray_log(),
             **self._figures(),
         )
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

@@ -14,7 +14,7 @@ from typing import Final
 import apsw
 import msgspec
 
-from sessiond.sqlite import pragmas
+from sessiond.sqlite import files, pragmas
 from sessiond.sqlite.ask import rows, value
 from sessiond.sqlite.backup import backup_before_migration
 from sessiond.sqlite.judge import Verdict, look
@@ -84,7 +84,7 @@ def connect(path: str) -> apsw.Connection:
             path, flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         )
     # Whoever is refused leaves a log that another program left as it is.
-    unread_log = _size(f"{path}-wal") > 0
+    unread_log = files.size(f"{path}-wal") > 0
     try:
         connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, int(unread_log))
         with refusing(path):
@@ -244,10 +244,3 @@ class refusing(contextlib.AbstractContextManager[None]):  # noqa: N801 (used as 
         for type_, (reason, what) in _REASONS.items():
             if isinstance(error, type_):
                 raise OpenRefused(reason, f"{self._path} {what}: {error}") from error
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

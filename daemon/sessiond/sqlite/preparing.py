@@ -4,7 +4,6 @@ All of it happens in a copy, so that what takes the place is complete before it 
 failure leaves both the database and the backup as they were.
 """
 
-import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -16,8 +15,8 @@ from urllib.parse import quote
 import apsw
 import msgspec
 
-from sessiond.sqlite import pragmas
-from sessiond.sqlite.ask import beating, rows, size_in_bytes, value
+from sessiond.sqlite import files, pragmas
+from sessiond.sqlite.ask import beating, rows, value
 from sessiond.sqlite.backup import copy_to
 from sessiond.sqlite.migrations import migrate, plan
 from sessiond.sqlite.opening import judged, mend_sequence, refusing
@@ -25,8 +24,6 @@ from sessiond.sqlite.refusal import OpenRefused, Reason
 
 Progress = Callable[[str, float], None]
 Hook = Callable[[str], None]
-
-SPARE_BYTES: Final = 1 << 20
 
 _PAGES_PER_STEP: Final = 2_000
 _BUSY_MS: Final = 5_000
@@ -154,7 +151,7 @@ def prepare(
             found = [value(copy, f"SELECT count(*) FROM {name}") for name in _COUNTED]
         finally:
             copy.close()
-    sync(target)
+    files.sync(target)
     hook("prepare: synced")
     return Prepared(target, generation, commits, before.from_version, before.to_version, *found)
 
@@ -216,31 +213,10 @@ def _plain_tables(source: apsw.Connection) -> list[str]:
 
 def check_room(folder: str, needed: int) -> None:
     """Refuse before anything is written if there is no room for all of it."""
-    place = os.statvfs(folder)
-    free = place.f_bavail * place.f_frsize
-    if free < needed + SPARE_BYTES:
+    needed += files.SPARE_BYTES
+    free = files.free_bytes(folder)
+    if free < needed:
         raise OpenRefused(
             Reason.NO_SPACE,
-            f"restoring needs {needed + SPARE_BYTES} bytes in {folder}, {free} are free",
+            f"restoring needs {needed} bytes in {folder}, {free} are free",
         )
-
-
-def bytes_needed(source: apsw.Connection) -> int:
-    """What the copy will take, roughly: indexes that an old version lacks come on top."""
-    return size_in_bytes(source)
-
-
-def sync(path: str) -> None:
-    """Make a file, or the names in a directory, durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def discard(path: str) -> None:
-    """Remove a copy that has no value, with what SQLite may have left beside it."""
-    for name in (path, f"{path}-journal", f"{path}-wal", f"{path}-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)

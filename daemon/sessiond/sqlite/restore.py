@@ -17,7 +17,7 @@ from typing import Final
 import apsw
 import msgspec
 
-from sessiond.sqlite import open_elsewhere, own_names, pragmas, preparing
+from sessiond.sqlite import files, open_elsewhere, own_names, pragmas, preparing
 from sessiond.sqlite.ask import size_in_bytes, value
 from sessiond.sqlite.backup import copy_to
 from sessiond.sqlite.file_locks import describe, supported
@@ -25,7 +25,7 @@ from sessiond.sqlite.guard import Guard, refuse_stray_log
 from sessiond.sqlite.judge import look
 from sessiond.sqlite.location import checked_path
 from sessiond.sqlite.opening import judged, refusing
-from sessiond.sqlite.preparing import Prepared, discard, prepare, sync
+from sessiond.sqlite.preparing import Prepared, prepare
 from sessiond.sqlite.refusal import OpenRefused, Reason
 from sessiond.sqlite.taking import take_daemon_lock
 from sessiond.state_file import Announcement
@@ -82,7 +82,7 @@ def restore(
         try:
             return _Restoring(path, backup, is_new, progress, hook).run()
         finally:
-            if is_new and _size(path) == 0:
+            if is_new and files.size(path) == 0:
                 os.unlink(path)  # the lock needed a file
     finally:
         guard.let_go()
@@ -125,7 +125,7 @@ class _Restoring:
         try:
             refuse_stray_log(self._path, before.stray_log if before is not None else "")
             for leftover in (self._aside, self._unkept):
-                discard(leftover)
+                files.discard(leftover)
             self._refuse_writers()
             present = self._open_present()
             with preparing.opened(self._backup) as source:
@@ -144,7 +144,7 @@ class _Restoring:
                 self._swap(present)
             except OpenRefused:
                 if kept is not None:
-                    discard(kept)
+                    files.discard(kept)
                 raise
             message = f"restored from {self._backup}"
             return self._done(prepared, kept)
@@ -158,9 +158,9 @@ class _Restoring:
             if present is not None:
                 present.close()
             for leftover in (self._aside, self._unkept):
-                discard(leftover)
+                files.discard(leftover)
             self._announcement.say(state=State.STOPPED, message=message)
-            if self._is_new and _size(self._path) == 0:
+            if self._is_new and files.size(self._path) == 0:
                 os.unlink(paths.state_file(self._path))  # there is nothing to speak of
 
     def _done(self, prepared: Prepared, kept: str | None) -> Restored:
@@ -199,7 +199,7 @@ class _Restoring:
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             connection.set_busy_timeout(_BUSY_MS)
             pragmas.distrust_schema(connection)
-            if self._is_readable(connection) and not _is_empty(connection):
+            if self._is_readable(connection) and not look(connection).is_empty:
                 return connection
         except BaseException:
             connection.close()
@@ -225,8 +225,8 @@ class _Restoring:
         if present is not None:
             kept = size_in_bytes(present)
         else:
-            kept = sum(_size(name) for name in self._files())
-        preparing.check_room(os.path.dirname(self._path), preparing.bytes_needed(source) + kept)
+            kept = sum(files.size(name) for name in self._files())
+        preparing.check_room(os.path.dirname(self._path), size_in_bytes(source) + kept)
 
     def _files(self) -> list[str]:
         return [self._path, *(f"{self._path}{suffix}" for suffix in _BESIDE)]
@@ -253,7 +253,7 @@ class _Restoring:
 
     def _keep(self, present: apsw.Connection | None) -> str | None:
         """Copy the database before, complete under its name or not there."""
-        if present is None and _size(self._path) == 0:
+        if present is None and files.size(self._path) == 0:
             return None
         kept = kept_path(self._path)
         if present is None:
@@ -269,7 +269,7 @@ class _Restoring:
                     present.execute("ROLLBACK")
         os.rename(self._unkept, kept)
         self._hook("restore: kept")
-        sync(os.path.dirname(kept))
+        files.sync(os.path.dirname(kept))
         return kept
 
     def _keep_files(self, kept: str) -> None:
@@ -278,7 +278,7 @@ class _Restoring:
         for suffix in (*found, ""):
             target = f"{self._unkept}{suffix}"
             shutil.copy2(f"{self._path}{suffix}", target, follow_symlinks=False)
-            sync(target)
+            files.sync(target)
             self._hook("restore: keeping")
         for suffix in found:
             os.rename(f"{self._unkept}{suffix}", f"{kept}{suffix}")
@@ -305,10 +305,10 @@ class _Restoring:
                 if os.path.lexists(f"{self._path}{suffix}"):
                     os.unlink(f"{self._path}{suffix}")
                     self._hook("restore: log removed")
-            sync(folder)
+            files.sync(folder)
             os.rename(self._aside, self._path)
             self._hook("restore: renamed")
-            sync(folder)
+            files.sync(folder)
             self._hook("restore: done")
         finally:
             successor.let_go()
@@ -328,15 +328,13 @@ class _Restoring:
                     f"{self._path} is being read or written by another program,"
                     f" which keeps its log from being emptied: {error}",
                 ) from error
-            if value(present, "PRAGMA data_version") != self._seen or _size(f"{self._path}-wal"):
+            if value(present, "PRAGMA data_version") != self._seen or files.size(
+                f"{self._path}-wal"
+            ):
                 raise OpenRefused(
                     Reason.NO_ACCESS,
                     f"{self._path} was written by another program during the restore",
                 )
-
-
-def _is_empty(connection: apsw.Connection) -> bool:
-    return look(connection).is_empty
 
 
 def kept_path(database: str) -> str:
@@ -347,10 +345,3 @@ def kept_path(database: str) -> str:
         number += 1
         found = f"{path}-{number}"
     return found
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import apsw
 import pytest
 
-from sessiond.sqlite import backup
+from sessiond.sqlite import backup, files
 from sessiond.sqlite.ask import rows, value
 from sessiond.sqlite.backup import backup_before_migration, copy_to
 from sessiond.sqlite.refusal import OpenRefused, Reason
@@ -142,7 +142,7 @@ def test_a_failure_on_the_way_leaves_nothing(
     def full(_path: str) -> None:
         raise apsw.FullError("database or disk is full")
 
-    monkeypatch.setattr(backup, "sync", full)
+    monkeypatch.setattr(files, "sync", full)
     with pytest.raises(OpenRefused) as caught:
         backup_before_migration(connection, str(path), 5)
     assert caught.value.reason is Reason.NO_SPACE

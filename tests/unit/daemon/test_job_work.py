@@ -10,6 +10,7 @@ import pytest
 
 from sessiond.database import UnsafeFile
 from sessiond.job import Cancelled, Job
+from sessiond.sqlite import files
 from sessiond.sqlite.backup import Copy
 from sessiond.sqlite.jobs import backup, check, copying, rebuild, restore, vacuum
 from sessiond.sqlite.jobs.turns import own_transaction
@@ -225,7 +226,7 @@ def test_a_copy_that_is_not_what_was_copied_gets_no_name(
         connection.execute(harm)
         connection.close()
 
-    monkeypatch.setattr(copying, "sync", harmed)
+    monkeypatch.setattr(files, "sync", harmed)
     before = set(os.listdir(tmp_path))
     with pytest.raises(Failure, match=words) as caught:
         backup.run(job, file.store, str(tmp_path / "copy"))
@@ -236,7 +237,7 @@ def test_a_copy_that_is_not_what_was_copied_gets_no_name(
 def test_a_file_that_appears_meanwhile_is_not_overwritten(
     file: Opened, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(copying, "sync", lambda _path: (tmp_path / "copy").write_text("mine"))
+    monkeypatch.setattr(files, "sync", lambda _path: (tmp_path / "copy").write_text("mine"))
     with pytest.raises(Failure, match="overwrites nothing"):
         backup.run(job, file.store, str(tmp_path / "copy"))
     assert (tmp_path / "copy").read_text() == "mine"

@@ -268,7 +268,7 @@ def test_a_database_that_shrinks_under_the_copy_is_kept_as_it_is_in_the_end(
             steps = 100
             file.append("s", "written after all of the database was copied")
 
-    monkeypatch.setattr(restore, "_PAGES", 10_000)
+    monkeypatch.setattr(restore, "PAGES", 10_000)
     monkeypatch.setattr(Copy, "step", shrinking)
     result = run(file, backup, Errands(before))
     assert texts(result["kept"]) == [*OLD, "written after all of the database was copied"]

@@ -8,8 +8,9 @@ from typing import Any, Final
 import apsw
 
 from sessiond.job import Job
+from sessiond.sqlite import files
 from sessiond.sqlite.ask import beating, rows, value
-from sessiond.sqlite.backup import discard, discard_quietly, open_copy, sync
+from sessiond.sqlite.backup import open_copy
 from sessiond.sqlite.check import Kind, kind_of
 from sessiond.sqlite.jobs.copying import STATE, Copied, check_room, copy_online, needed_bytes
 from sessiond.sqlite.own_names import own_name, with_companions
@@ -32,7 +33,7 @@ def run(job: Job, store: Store, path: str) -> dict[str, Any]:
     refuse_target(path, store.path)
     aside = _aside(path)
     try:
-        discard(aside)
+        files.discard(aside)
         check_room(needed_bytes(job, store), os.path.dirname(path), f"the backup {path}")
         copied = copy_online(
             job, store, aside, lambda step, done: job.say(step, done * _COPY_SHARE)
@@ -43,9 +44,9 @@ def run(job: Job, store: Store, path: str) -> dict[str, Any]:
             raise _exists(path)
         os.rename(aside, path)
         store.access.crash_point("job: renamed")
-        sync(os.path.dirname(path))
+        files.sync(os.path.dirname(path))
     except BaseException as error:
-        discard_quietly(aside)
+        files.discard_quietly(aside)
         if isinstance(error, apsw.Error | OSError):
             raise _failure(path, error) from error
         raise

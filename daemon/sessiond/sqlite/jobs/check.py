@@ -7,9 +7,9 @@ from typing import Any, Final
 import apsw
 
 from sessiond.job import Job
-from sessiond.sqlite import own_names
+from sessiond.sqlite import files, own_names
 from sessiond.sqlite.ask import beating
-from sessiond.sqlite.backup import discard, discard_quietly, open_copy
+from sessiond.sqlite.backup import open_copy
 from sessiond.sqlite.check import DERIVED, Kind, Report, check, repair
 from sessiond.sqlite.jobs.copying import check_room, copy_online, needed_bytes, open_snapshot
 from sessiond.sqlite.jobs.rebuild import follow
@@ -46,11 +46,11 @@ def _of_a_copy(job: Job, store: Store) -> Report:
     job.say("looking for room", 0.0)
     check_room(needed_bytes(job, store), os.path.dirname(store.path), "a check of a copy")
     try:
-        discard(aside)
+        files.discard(aside)
         copy_online(job, store, aside, lambda step, done: job.say(step, done * _COPY_SHARE))
         return _looked(job, open_copy(aside))
     finally:
-        discard_quietly(aside)
+        files.discard_quietly(aside)
 
 
 def _of_the_file(job: Job, store: Store) -> Report:

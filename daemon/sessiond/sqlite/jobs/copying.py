@@ -9,8 +9,9 @@ import apsw
 import msgspec
 
 from sessiond.job import Cancelled, Job
+from sessiond.sqlite import files
 from sessiond.sqlite.ask import rows, size_in_bytes
-from sessiond.sqlite.backup import Copy, sync
+from sessiond.sqlite.backup import Copy
 from sessiond.sqlite.store import Store
 from sessiond_protocol.errors import Code, Failure
 
@@ -18,14 +19,9 @@ Say = Callable[[str, float], None]
 
 SLICE_SECONDS: Final = 0.01
 PAGES: Final = 64
-# While others are writing, the copy gets a fifth of the time.
-_BUSY_SHARE: Final = 4
-# What the kernel has not written yet when the copy is complete would be written all at once,
-# and every commit would wait behind it.
 _SYNC_BYTES: Final = 64 << 20
-_MOST_RESTARTS: Final = 3
+MOST_RESTARTS: Final = 3
 _STANDSTILL_SECONDS: Final = 0.05
-_SPARE_BYTES: Final = 1 << 20
 
 # What tells whether a copy is that of the moment.
 STATE: Final = "SELECT (SELECT commits FROM sessiond_meta), (SELECT max(id) FROM messages)"
@@ -41,13 +37,12 @@ class Copied(msgspec.Struct, frozen=True):
 
 def needed_bytes(job: Job, store: Store) -> int:
     """What a copy of the database takes now."""
-    return job.between_batches(lambda: size_in_bytes(store.connection)) + _SPARE_BYTES
+    return job.between_batches(lambda: size_in_bytes(store.connection)) + files.SPARE_BYTES
 
 
 def check_room(needed: int, folder: str, what: str) -> None:
     """Raise :class:`Failure` if a folder's file system has no room for so many bytes."""
-    place = os.statvfs(folder)
-    free = place.f_bavail * place.f_frsize
+    free = files.free_bytes(folder)
     if free < needed:
         raise Failure(
             Code.DISK_FULL, f"{what} needs {needed} bytes in {folder}, {free} are free there"
@@ -67,12 +62,12 @@ def copy_online(job: Job, store: Store, target: str, say: Say) -> Copied:
     try:
         _follow(job, store, slices, target, say)
     finally:
-        _let_go(job, copy)
+        let_go(job, copy)
     if slices.state is None:
         os.unlink(target)
         return _copy_snapshot(job, store, target, say, copy.restarts)
     say("syncing", 1.0)
-    sync(target)
+    files.sync(target)
     return Copied(*slices.state, copy.restarts)
 
 
@@ -95,12 +90,32 @@ class _Slices:
                 if done:
                     # Asked here, where nobody can commit in between.
                     self.state = rows(self._store.connection, STATE)[0]
-                if done or self.copy.restarts > _MOST_RESTARTS:
+                if done or self.copy.restarts > MOST_RESTARTS:
                     return True
                 if self.spent >= SLICE_SECONDS:
                     return False
         except apsw.BusyError:
             return False
+
+
+class Syncing:
+    """Has a file that grows written to the disk piece by piece.
+
+    What the kernel has not written yet at the end would be written all at once, and every commit
+    would wait behind it.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._synced = 0
+
+    def step(self) -> None:
+        """Sync the file if it has grown enough for it."""
+        size = files.size(self._path)
+        self._synced = min(self._synced, size)  # it may have been begun again
+        if size - self._synced >= _SYNC_BYTES:
+            files.sync(self._path)
+            self._synced = size
 
 
 class Standstill:
@@ -132,20 +147,17 @@ class Standstill:
 def _follow(job: Job, store: Store, slices: _Slices, target: str, say: Say) -> None:
     copy = slices.copy
     standstill = Standstill(job, store, copy)
-    synced = 0
+    syncing = Syncing(target)
     while not job.between_batches(slices.run):
         say("copying", copy.fraction)
         store.access.crash_point("job: slice")
-        size = os.stat(target).st_size
-        if size - synced >= _SYNC_BYTES:
-            sync(target)
-            synced = size
+        syncing.step()
         standstill.wait()
-        if job.busy:
-            job.pause(_BUSY_SHARE * slices.spent)
+        job.give_way(slices.spent)
 
 
-def _let_go(job: Job, copy: Copy) -> None:
+def let_go(job: Job, copy: Copy) -> None:
+    """Close a copy that is made between batches."""
     try:
         job.between_batches(copy.close)
     except Cancelled:
@@ -158,19 +170,17 @@ def _copy_snapshot(job: Job, store: Store, target: str, say: Say, restarts: int)
     try:
         commits, last_id = rows(source, STATE)[0]
         copy = Copy(source, target)
-        synced = 0
+        syncing = Syncing(target)
         try:
             while not copy.step(PAGES):
                 say("copying a snapshot, because another program keeps writing", copy.fraction)
-                if copy.copied - synced >= _SYNC_BYTES // 4096:
-                    sync(target)
-                    synced = copy.copied
+                syncing.step()
         finally:
             copy.close()
     finally:
         source.close()
     say("syncing", 1.0)
-    sync(target)
+    files.sync(target)
     return Copied(commits, last_id, restarts)
 
 

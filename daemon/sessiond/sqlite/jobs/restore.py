@@ -3,16 +3,26 @@
 import os
 import time
 from contextlib import closing, suppress
+from functools import partial
 from typing import Any, Final
 
 import apsw
 
 from sessiond.database import UnsafeFile
 from sessiond.job import Cancelled, Job
-from sessiond.sqlite import own_names, preparing
-from sessiond.sqlite.ask import value
-from sessiond.sqlite.backup import Copy, discard, discard_quietly, sync
-from sessiond.sqlite.jobs.copying import SLICE_SECONDS, Standstill, check_room, needed_bytes
+from sessiond.sqlite import files, own_names, preparing
+from sessiond.sqlite.ask import size_in_bytes, value
+from sessiond.sqlite.backup import Copy
+from sessiond.sqlite.jobs.copying import (
+    MOST_RESTARTS,
+    PAGES,
+    SLICE_SECONDS,
+    Standstill,
+    Syncing,
+    check_room,
+    let_go,
+    needed_bytes,
+)
 from sessiond.sqlite.jobs.turns import look_again, patiently
 from sessiond.sqlite.preparing import Prepared, prepare
 from sessiond.sqlite.refusal import OpenRefused, Reason
@@ -20,11 +30,7 @@ from sessiond.sqlite.restore import kept_path, refuse_same
 from sessiond.sqlite.store import Store
 from sessiond_protocol.errors import Code, Failure
 
-_PAGES: Final = 64
 _PAGES_AT_ONCE: Final = 1_000
-_BUSY_SHARE: Final = 4
-_SYNC_BYTES: Final = 64 << 20
-_MOST_RESTARTS: Final = 3
 _MOST_TRIES: Final = 3
 _CODES: Final = {Reason.NO_SPACE: Code.DISK_FULL, Reason.IO: Code.DATABASE}
 
@@ -79,11 +85,10 @@ class _Restoring:
         self._path = path
         self._aside = own_names.restoring(store.path)
         self._unkept = own_names.unkept(store.path)
-        self._synced = 0
 
     def clean_up(self) -> None:
         for leftover in (self._aside, self._unkept):
-            discard_quietly(leftover)
+            files.discard_quietly(leftover)
 
     # --- what takes the place ----------------------------------------------------------------
 
@@ -92,41 +97,31 @@ class _Restoring:
         job, store = self._job, self._store
         job.say("checking the backup")
         for leftover in (self._aside, self._unkept):
-            discard(leftover)
+            files.discard(leftover)
         page_size = job.between_batches(lambda: value(store.connection, "PRAGMA page_size"))
         with preparing.opened(self._path) as source:
             # The copy, the same once more in the log, and what is kept.
-            needed = 2 * preparing.bytes_needed(source) + needed_bytes(job, store)
+            needed = 2 * size_in_bytes(source) + needed_bytes(job, store)
             check_room(needed, os.path.dirname(store.path), "a restore")
             return prepare(
                 source,
                 self._aside,
                 page_size=page_size,
                 progress=lambda step, _done: job.say(f"preparing the backup: {step}"),
-                hook=self._gently,
+                hook=partial(self._gently, Syncing(self._aside)),
             )
 
-    def _gently(self, step: str) -> None:
+    def _gently(self, syncing: Syncing, step: str) -> None:
         if step == "prepare: copying":
-            self._sync_now_and_then(self._aside)
-            if self._job.busy:
-                self._job.pause(_BUSY_SHARE * SLICE_SECONDS)
-
-    def _sync_now_and_then(self, path: str) -> None:
-        """Else everybody's commits would wait at the end until all of it is on the disk."""
-        size = os.stat(path).st_size
-        if size < self._synced:
-            self._synced = 0
-        if size - self._synced >= _SYNC_BYTES:
-            sync(path)
-            self._synced = size
+            syncing.step()
+            self._job.give_way(SLICE_SECONDS)
 
     # --- the exchange ------------------------------------------------------------------------
 
     def exchange(self) -> str:
         """Keep what is there, and replace it; where it is kept."""
         for _ in range(_MOST_TRIES):
-            discard(self._unkept)
+            files.discard(self._unkept)
             with suppress(Overtaken):
                 return self._try()
         raise Failure(
@@ -145,26 +140,20 @@ class _Restoring:
             job.between_batches(store.checkpoints.truncate)
             raise
         finally:
-            self._let_go(copy)
-
-    def _let_go(self, copy: Copy) -> None:
-        try:
-            self._job.between_batches(copy.close)
-        except Cancelled:
-            copy.close()  # the writer has ended: nobody else uses its connection
+            let_go(job, copy)
 
     def _keep_most(self, copy: Copy) -> None:
         """Copy all but the last page in slices. What is written meanwhile gets into the copy."""
         standstill = Standstill(self._job, self._store, copy)
+        syncing = Syncing(self._unkept)
         while True:
             started = time.monotonic()
             if self._job.between_batches(lambda: _slice(copy)):
                 return
             self._job.say("keeping the database before", copy.fraction)
-            self._sync_now_and_then(self._unkept)
+            syncing.step()
             standstill.wait()
-            if self._job.busy:
-                self._job.pause(_BUSY_SHARE * min(time.monotonic() - started, SLICE_SECONDS))
+            self._job.give_way(min(time.monotonic() - started, SLICE_SECONDS))
 
     def _replace(self, copy: Copy) -> str:
         """On the writer's thread: the last page that is kept, and then the transaction."""
@@ -206,10 +195,10 @@ class _Restoring:
     def _keep(self) -> str:
         """What is kept gets its name before anything is replaced."""
         kept = kept_path(self._store.path)
-        sync(self._unkept)
+        files.sync(self._unkept)
         self._store.beat()
         os.rename(self._unkept, kept)
-        sync(os.path.dirname(kept))
+        files.sync(os.path.dirname(kept))
         return kept
 
     def _finish(self, replacing: apsw.Backup, kept: str) -> None:
@@ -223,7 +212,7 @@ class _Restoring:
         except apsw.IOError as error:
             raise UnsafeFile(f"the fate of a restore is unknown: {error}") from error
         except BaseException:
-            discard_quietly(kept)
+            files.discard_quietly(kept)
             raise
 
 
@@ -232,10 +221,10 @@ def _slice(copy: Copy) -> bool:
     started = time.monotonic()
     while time.monotonic() - started < SLICE_SECONDS:
         left = copy.pages - copy.copied
-        if (copy.pages and left <= 1) or copy.restarts > _MOST_RESTARTS:
+        if (copy.pages and left <= 1) or copy.restarts > MOST_RESTARTS:
             return True
         try:
-            complete = copy.step(max(1, min(_PAGES, left - 1)))
+            complete = copy.step(max(1, min(PAGES, left - 1)))
         except apsw.BusyError:
             return False
         if complete:
