@@ -132,3 +132,8 @@ def own(tmp_path: Path) -> Iterator[Ctl]:
 FIRST = "20250101_120000_aaaa1111"
 JAPANESE = "20250102_120000_bbbb2222"
 UNTITLED = "20250103_120000_cccc3333"
+
+
+def ids(ctl: Ctl) -> list[str]:
+    """The sessions that ``list`` shows, newest first."""
+    return [each["id"] for each in ctl.json("list")]
