@@ -81,7 +81,7 @@ class Connection(asyncio.Protocol):
         self._decoding = False  # a large frame is with a decoding thread
         self._superseded = False
         self._at_end = False
-        self._grew_at = 0.0
+        self._received_at = 0.0
         self._sent = self._taken = 0
         self._took_at = time.monotonic()
 
@@ -118,7 +118,7 @@ class Connection(asyncio.Protocol):
         """Bytes arrived."""
         if self.closed or self._superseded:
             return
-        self._grew_at = time.monotonic()
+        self._received_at = time.monotonic()
         if not self._reader.waiting and len(data) <= self._limits.largest_whole:
             # Whoever waits for each answer sends one at a time: there is nothing to cut.
             whole = wire.whole_request(data)
@@ -260,7 +260,7 @@ class Connection(asyncio.Protocol):
 
     def _decode(self, frame: wire.RequestFrame, size: int) -> Work:
         limits = self._limits
-        return decode_work(self, frame, size, self._grew_at, limits.default_ttl, limits.max_ttl)
+        return decode_work(self, frame, size, self._received_at, limits.default_ttl, limits.max_ttl)
 
     # --- work on its way -------------------------------------------------------------------
 
@@ -345,7 +345,7 @@ class Connection(asyncio.Protocol):
             )  # fmt: skip
             self.transport.abort()
             return
-        stalled = now - self._grew_at > self._limits.frame_stall
+        stalled = now - self._received_at > self._limits.frame_stall
         if self._reader.waiting and stalled and not self._paused and not self._decoding:
             self._fail_stream(
                 wire.FrameError(

@@ -206,7 +206,7 @@ class ChannelRun:
         if seq > self.last:
             if seq < self.floor:
                 return Verdict.DROP
-            if seq != self.last + 1 and seq != self.next:
+            if seq != self.next:
                 return Verdict.OUT_OF_ORDER
             return Verdict.FULL if self._is_full(seq) else Verdict.DECIDE
         receipt = self.receipt(seq) if seq >= self.floor else None

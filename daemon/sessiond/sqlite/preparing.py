@@ -208,9 +208,6 @@ def _plain_tables(source: apsw.Connection) -> list[str]:
     ]
 
 
-# --- files ---------------------------------------------------------------------------------------
-
-
 def check_room(folder: str, needed: int) -> None:
     """Refuse before anything is written if there is no room for all of it."""
     needed += files.SPARE_BYTES

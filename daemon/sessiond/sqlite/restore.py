@@ -328,9 +328,8 @@ class _Restoring:
                     f"{self._path} is being read or written by another program,"
                     f" which keeps its log from being emptied: {error}",
                 ) from error
-            if value(present, "PRAGMA data_version") != self._seen or files.size(
-                f"{self._path}-wal"
-            ):
+            seen = value(present, "PRAGMA data_version")
+            if seen != self._seen or files.size(f"{self._path}-wal") > 0:
                 raise OpenRefused(
                     Reason.NO_ACCESS,
                     f"{self._path} was written by another program during the restore",
