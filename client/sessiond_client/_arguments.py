@@ -20,10 +20,10 @@ def text(value: str | None, name: str) -> str | None:
 
 def required(value: str, name: str) -> str:
     """Text as it can be stored."""
-    cleaned = text(value, name)
-    if cleaned is None:
-        raise ValueError(f"{name} must be text, not None")
-    return cleaned
+    if not isinstance(value, str):
+        kind = "None" if value is None else type(value).__name__
+        raise ValueError(f"{name} must be text, not {kind}")
+    return values.clean_text(value)
 
 
 def texts(value: Iterable[str] | None, name: str) -> list[str] | None:

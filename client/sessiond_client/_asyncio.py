@@ -161,7 +161,8 @@ class AsyncStore(Store):
         shared = self._shared()
         call = Call(request, clock() + self._timeout)
         future: WriteFuture[T] = WriteFuture(shared.pump, call)
-        self._make_way(request)
+        if self._merges:
+            self._make_way(request)
         shared.pump.submit(call)
         return future
 

@@ -272,12 +272,12 @@ class Link:
             self._answered(whole, now)
             return
         self._reader.feed(data)
-        while (frame := self._reader.next_frame()) is not None:
-            message = wire.decode_frame(frame)
-            if isinstance(message, wire.ResponseFrame):
-                self._answered(message, now)
-            elif isinstance(message, wire.NotificationFrame):
-                self.watches.notified(message, now)
+        while (frames := self._reader.next_frames(256))[1]:
+            for message in wire.decode_frames(*frames):
+                if isinstance(message, wire.ResponseFrame):
+                    self._answered(message, now)
+                elif isinstance(message, wire.NotificationFrame):
+                    self.watches.notified(message, now)
 
     def _answered(self, message: wire.ResponseFrame, now: float) -> None:
         call = self._calls.get(message.msgid)
@@ -291,7 +291,8 @@ class Link:
             self._refused(call, message.error, now)
         else:
             self._decided(call, message)
-        self._send_queued(now)
+        if self._queue:
+            self._send_queued(now)
 
     def _decided(self, call: Call, message: wire.ResponseFrame) -> None:
         """Take a final answer."""

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from sessiond.connection_limits import ConnectionLimits
 from sessiond.decoding import decode_work
@@ -16,6 +16,9 @@ from sessiond_protocol.requests import Kind
 from sessiond_protocol.requests.server import RequestStatus, ServerHello, ServerPing
 
 log = logging.getLogger("sessiond.connection")
+
+# Requests decoded between two looks at the bounds.
+_AT_ONCE: Final = 64
 
 
 class Hub(Protocol):
@@ -142,21 +145,31 @@ class Connection(asyncio.Protocol):
     def process(self) -> None:
         """Decode what is here, until it is used up or a bound is reached."""
         works: list[Work] = []
+        large = self._limits.thread_decode_bytes
         try:
-            while not self._must_stop(len(works)):
-                frame = self._reader.next_frame()
-                if frame is None:
+            while room := self._room(len(works)):
+                data, sizes = self._reader.next_frames(room, large)
+                if not sizes:
                     break
-                if len(frame) > self._limits.thread_decode_bytes:
-                    self._decode_aside(frame)
+                if sizes[0] > large:
+                    self._decode_aside(data)
                     break
-                self._take(wire.decode_frame(frame), len(frame), works)
+                for frame, size in zip(wire.decode_frames(data, sizes), sizes, strict=True):
+                    self._take(frame, size, works)
         except wire.FrameError as error:
             self._submit(works)
             self._fail_stream(error)
             return
         self._submit(works)
         self._regulate()
+
+    def _room(self, more: int) -> int:
+        """How many requests may be decoded now, with ``more`` decoded and not handed on yet."""
+        if self._must_stop(more):
+            return 0
+        if self._hub.congested:
+            return 1
+        return min(_AT_ONCE, self._limits.max_requests - self.pending - more)
 
     def _must_stop(self, more: int) -> bool:
         """Whether a bound is reached, with ``more`` requests decoded and not handed on yet.
@@ -182,14 +195,11 @@ class Connection(asyncio.Protocol):
         future = loop.run_in_executor(None, self._decode_whole, frame)
         future.add_done_callback(self._decoded_aside)
 
-    def _decode_whole(self, frame: bytes) -> tuple[wire.Frame, list[Work], int]:
-        decoded = wire.decode_frame(frame)
-        works: list[Work] = []
-        if isinstance(decoded, wire.RequestFrame):
-            works.append(self._decode(decoded, len(frame)))
-        return decoded, works, len(frame)
+    def _decode_whole(self, data: bytes) -> list[Work]:
+        frame = wire.decode_frame(data)
+        return [self._decode(frame, len(data))] if isinstance(frame, wire.RequestFrame) else []
 
-    def _decoded_aside(self, future: "asyncio.Future[tuple[wire.Frame, list[Work], int]]") -> None:
+    def _decoded_aside(self, future: "asyncio.Future[list[Work]]") -> None:
         self._decoding = False
         if self.closed or self._superseded:
             future.exception()
@@ -198,17 +208,14 @@ class Connection(asyncio.Protocol):
         if isinstance(error, wire.FrameError):
             self._fail_stream(error)
             return
-        frame, works, size = future.result()
-        route: list[Work] = []
-        if works:
-            self._route(works[0], route)
-        else:
-            self._take(frame, size, route)
-        self._submit(route)
+        works: list[Work] = []
+        for work in future.result():
+            self._route(work, works)
+        self._submit(works)
         self.process()
 
     def _take(self, frame: wire.Frame, size: int, works: list[Work]) -> None:
-        if isinstance(frame, wire.RequestFrame):
+        if isinstance(frame, wire.RequestFrame | wire.PlacedFrame):
             self._route(self._decode(frame, size), works)
         # Responses answer nothing we asked, and notifications we do not know are ignored.
 
@@ -258,7 +265,7 @@ class Connection(asyncio.Protocol):
         else:
             assert isinstance(work.request, RequestStatus | ServerPing)
 
-    def _decode(self, frame: wire.RequestFrame, size: int) -> Work:
+    def _decode(self, frame: wire.RequestFrame | wire.PlacedFrame, size: int) -> Work:
         limits = self._limits
         return decode_work(self, frame, size, self._received_at, limits.default_ttl, limits.max_ttl)
 

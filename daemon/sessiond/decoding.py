@@ -39,7 +39,12 @@ _UNFIT_WRITE = _UnfitWrite()
 
 
 def decode_work(
-    peer: Any, frame: wire.RequestFrame, size: int, now: float, default_ttl: float, max_ttl: float
+    peer: Any,
+    frame: wire.RequestFrame | wire.PlacedFrame,
+    size: int,
+    now: float,
+    default_ttl: float,
+    max_ttl: float,
 ) -> Work:
     """A request of a connection, received at ``now`` on the monotonic clock.
 
@@ -49,7 +54,7 @@ def decode_work(
     try:
         if request_type is None:
             raise Failure(Code.UNKNOWN_METHOD, f"unknown method {_name_of(frame.method)}")
-        arguments, place = _params(frame.params)
+        arguments, place = _params(frame)
     except Failure as failure:
         return Work(peer, frame.msgid, _UNFIT, now, now, size, failure=failure)
     ttl = default_ttl if place is None or place.ttl is None else place.ttl
@@ -90,7 +95,11 @@ def _name_of(method: msgspec.Raw) -> str:
         return "that is not text"
 
 
-def _params(params: list[msgspec.Raw]) -> tuple[bytes, wire.Place | None]:
+def _params(frame: wire.RequestFrame | wire.PlacedFrame) -> tuple[bytes, wire.Place | None]:
+    if isinstance(frame, wire.PlacedFrame):
+        # A copy: what is decoded from it must not keep the bytes of other requests.
+        return bytes(frame.params[0]), frame.params[1]
+    params = frame.params
     if len(params) > 2:
         raise Failure(
             Code.INVALID_PARAMS,

@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
+
 from sessiond.batching import BatchRule
 from sessiond.database import Applied, Database, UnsafeFile
 from sessiond.inbox import Inbox
@@ -116,8 +118,7 @@ class Writer:
         answers = _Answers()
         if writes:
             applied = self._apply(writes)
-            for work, outcome in zip(writes, applied.outcomes, strict=True):
-                answers.add(work, _answer(work, outcome))
+            answers.decided(writes, applied.outcomes)
             self._rule.closed(len(answers.by_peer))
             self._note(writes, applied, taken)
         for work in works:
@@ -144,17 +145,17 @@ class Writer:
             log.exception("applying a batch failed in a way that nobody foresaw")
             raise UnsafeFile(f"the fate of a batch is unknown: {error!r}") from error
 
-    def _answer_other(self, work: Work) -> bytes:
+    def _answer_other(self, work: Work) -> wire.Answer:
         try:
-            return wire.response(work.msgid, self._ask(work))
+            return (wire.RESPONSE, work.msgid, None, msgspec.Raw(wire.pack(self._ask(work))))
         except UnsafeFile:
             raise
         except Failure as failure:
-            return wire.error_response(work.msgid, failure.wire())
+            return (wire.RESPONSE, work.msgid, failure.wire(), None)
         except Exception as error:
             log.exception("%s failed in a way that nobody foresaw", work.request.METHOD)
             unforeseen = Failure(Code.INTERNAL, f"{type(error).__name__}: {error}")
-            return wire.error_response(work.msgid, unforeseen.wire())
+            return (wire.RESPONSE, work.msgid, unforeseen.wire(), None)
 
     def _ask(self, work: Work) -> Any:
         request = work.request
@@ -169,22 +170,31 @@ class _Answers:
     """The answers of one batch, joined per connection."""
 
     def __init__(self) -> None:
-        self.by_peer: dict[Any, tuple[list[bytes], list[Work]]] = {}
+        self.by_peer: dict[Any, tuple[list[wire.Answer], list[Work]]] = {}
 
-    def add(self, work: Work, data: bytes) -> None:
-        entry = self.by_peer.get(work.peer)
+    def decided(self, writes: Sequence[Work], outcomes: Sequence[Outcome]) -> None:
+        """Add what a batch decided. What nobody waits for is not answered, only accounted."""
+        for work, outcome in zip(writes, outcomes, strict=True):
+            answers, works = self._of(work.peer)
+            works.append(work)
+            if outcome.fate is not Fate.DROPPED:
+                answers.append((wire.RESPONSE, work.msgid, outcome.error, outcome.result))
+
+    def add(self, work: Work, answer: wire.Answer) -> None:
+        """Add one answer."""
+        answers, works = self._of(work.peer)
+        answers.append(answer)
+        works.append(work)
+
+    def _of(self, peer: Any) -> tuple[list[wire.Answer], list[Work]]:
+        entry = self.by_peer.get(peer)
         if entry is None:
-            entry = self.by_peer[work.peer] = ([], [])
-        entry[0].append(data)
-        entry[1].append(work)
+            entry = self.by_peer[peer] = ([], [])
+        return entry
 
     def deliveries(self) -> list[Delivery]:
-        return [(peer, b"".join(parts), works) for peer, (parts, works) in self.by_peer.items()]
-
-
-def _answer(work: Work, outcome: Outcome) -> bytes:
-    if outcome.fate is Fate.DROPPED:
-        return b""
-    if outcome.error is not None:
-        return wire.error_response(work.msgid, outcome.error)
-    return wire.response(work.msgid, outcome.result)
+        """Each connection's answers as bytes, in the order of its requests."""
+        return [
+            (peer, wire.responses(answers), works)
+            for peer, (answers, works) in self.by_peer.items()
+        ]

@@ -13,6 +13,7 @@ client sends what is outstanding again, in order; what was decided is answered f
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
+from functools import cache
 from hashlib import blake2b
 from itertools import takewhile
 from typing import Annotated, Final
@@ -30,9 +31,16 @@ MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 CLIENT_ID_BYTES: Final = 16
 
 
-def digest(method: str, arguments: bytes) -> bytes:
+def digest(method: str, arguments: bytes | msgspec.Raw) -> bytes:
     """Identifies a request: 8 bytes of BLAKE2b over its method and its argument bytes."""
-    return blake2b(arguments, digest_size=DIGEST_BYTES, key=method.encode()[:64]).digest()
+    state = _keyed(method).copy()
+    state.update(arguments)
+    return state.digest()
+
+
+@cache
+def _keyed(method: str) -> blake2b:
+    return blake2b(digest_size=DIGEST_BYTES, key=method.encode()[:64])
 
 
 # --- the daemon's half ---------------------------------------------------------------------
@@ -203,6 +211,8 @@ class ChannelRun:
         """What to do with number ``seq``; changes nothing but the floor it has seen."""
         if floor > self.floor:
             self.floor = floor
+        if seq == self.last + 1 and seq >= self.floor:  # nearly always
+            return Verdict.FULL if self._is_full(seq) else Verdict.DECIDE
         if seq > self.last:
             if seq < self.floor:
                 return Verdict.DROP

@@ -34,6 +34,8 @@ def clean_text(text: str) -> str:
 
     Two surrogates that form a pair become the character they stand for.
     """
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -9,7 +9,10 @@ Frames are found with ``Unpacker.skip()``, which builds nothing: a small frame c
 gigabytes of empty arrays, and only the typed decoding of a slice is safe against that.
 """
 
-from typing import Annotated, Any, Final
+import contextlib
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+from typing import Annotated, Any, Final, Literal
 
 import msgpack
 import msgspec
@@ -61,10 +64,23 @@ class RequestFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
     params: list[msgspec.Raw]
 
 
-class ResponseFrame(msgspec.Struct, frozen=True, array_like=True, gc=False):
+class PlacedFrame(
+    msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False
+):
+    """A request as nearly every client sends it: arguments, still encoded, and a place."""
+
+    kind: Literal[0]
+    msgid: int
+    method: msgspec.Raw
+    params: tuple[msgspec.Raw, Place]
+
+
+class ResponseFrame(
+    msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False
+):
     """A response as it came: ``error`` and ``result`` still encoded."""
 
-    kind: int
+    kind: Literal[1]
     msgid: int
     error: tuple[str, str, dict[str, Any] | None] | None
     result: msgspec.Raw
@@ -78,12 +94,16 @@ class NotificationFrame(msgspec.Struct, frozen=True, array_like=True):
     params: list[msgspec.Raw]
 
 
-Frame = RequestFrame | ResponseFrame | NotificationFrame
+Frame = RequestFrame | PlacedFrame | ResponseFrame | NotificationFrame
 
 _decode_request = msgspec.msgpack.Decoder(RequestFrame).decode
+_decode_placed = msgspec.msgpack.Decoder(list[PlacedFrame]).decode
+_decode_responses = msgspec.msgpack.Decoder(list[ResponseFrame]).decode
 _decode_response = msgspec.msgpack.Decoder(ResponseFrame).decode
 _decode_notification = msgspec.msgpack.Decoder(NotificationFrame).decode
 decode_place = msgspec.msgpack.Decoder(Place).decode
+
+_UNBOUNDED: Final = 2**63
 
 # Array heads are one byte up to fifteen elements; the kind is a one-byte integer.
 _REQUEST_HEAD: Final = b"\x94\x00"
@@ -112,6 +132,33 @@ def decode_frame(data: bytes) -> Frame:
     )
 
 
+def decode_frames(data: bytes, sizes: list[int]) -> Iterable[Frame]:
+    """Whole frames that follow each other, of so many bytes each; see :func:`decode_frame`.
+
+    Frames of one kind are decoded together, as an array of them. Otherwise a frame is decoded
+    when it is asked for, so that what came before a broken one is not lost.
+    """
+    head = data[:2]
+    if len(sizes) > 1 and head in (_REQUEST_HEAD, _RESPONSE_HEAD):
+        starts = accumulate(sizes[:-1], initial=0)
+        if all(data.startswith(head, start) for start in starts):
+            array = _array_head(len(sizes)) + data
+            with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                return _decode_placed(array) if head == _REQUEST_HEAD else _decode_responses(array)
+    return _one_by_one(data, sizes)
+
+
+def _array_head(length: int) -> bytes:
+    return b"\xdd" + length.to_bytes(4)
+
+
+def _one_by_one(data: bytes, sizes: list[int]) -> Iterator[Frame]:
+    start = 0
+    for size in sizes:
+        yield decode_frame(data[start : start + size])
+        start += size
+
+
 def whole_request(data: bytes) -> RequestFrame | None:
     """The request that ``data`` is from its first byte to its last; None for anything else."""
     if data[:2] != _REQUEST_HEAD:
@@ -135,17 +182,19 @@ def whole_response(data: bytes) -> ResponseFrame | None:
 class FrameReader:
     """Cuts a byte stream into frames without building what they hold.
 
-    ``feed`` takes any piece of the stream, ``next_frame`` gives the bytes of the next complete
-    frame or None. Whoever stops asking for frames stops the decoding, too.
+    ``feed`` takes any piece of the stream, ``next_frames`` gives the bytes of complete frames.
+    Whoever stops asking for frames stops the decoding, too.
     """
 
-    __slots__ = ("_base", "_buffer", "_done", "_limit", "_unpacker")
+    __slots__ = ("_ahead", "_base", "_buffer", "_done", "_error", "_limit", "_unpacker")
 
     def __init__(self, max_frame_bytes: int) -> None:
         self._limit = max_frame_bytes
         self._buffer = bytearray()
         self._base = 0  # the stream offset of the buffer's first byte
         self._done = 0  # how much of the buffer has been given out
+        self._ahead = 0  # the size of the next frame, if it was measured already
+        self._error: FrameError | None = None  # what comes after the frames given out
         self._unpacker = msgpack.Unpacker(max_buffer_size=2**31 - 1)
 
     @property
@@ -163,28 +212,56 @@ class FrameReader:
         self._unpacker.feed(data)
 
     def next_frame(self) -> bytes | None:
-        """The next complete frame, or None while it is not all here.
+        """The next complete frame, or None while it is not all here; raises as below."""
+        frame, sizes = self.next_frames(1)
+        return frame if sizes else None
 
-        Raises :class:`FrameError` for bytes that are not MessagePack and for a frame over the
-        limit.
+    def next_frames(self, most: int, large: int = _UNBOUNDED) -> tuple[bytes, list[int]]:
+        """The next complete frames in one piece, ``most`` of them at most, and their sizes.
+
+        A frame of more than ``large`` bytes comes alone. Raises :class:`FrameError` for bytes
+        that are not MessagePack and for a frame over the limit, after what came before them.
         """
-        if self._done == len(self._buffer):
-            return None
+        if self._error is not None:
+            raise self._error
+        sizes: list[int] = []
+        start = end = self._done
+        try:
+            while len(sizes) < most and (size := self._measure(end)):
+                if size > large and sizes:
+                    self._ahead = size
+                    break
+                sizes.append(size)
+                end += size
+                if size > large:
+                    break
+        except FrameError as error:
+            if not sizes:
+                raise
+            self._error = error
+        self._done = end
+        return bytes(self._buffer[start:end]), sizes
+
+    def _measure(self, start: int) -> int:
+        """The size of the frame that begins there; 0 while it is not all here."""
+        if self._ahead:
+            size, self._ahead = self._ahead, 0
+            return size
+        here = len(self._buffer) - start
+        if not here:
+            return 0
         try:
             self._unpacker.skip()
         except msgpack.OutOfData:
-            if self.waiting > self._limit:
-                raise self._too_large(self.waiting) from None
-            return None
+            if here > self._limit:
+                raise self._too_large(here) from None
+            return 0
         except Exception as error:
             raise FrameError(f"not MessagePack: {str(error) or type(error).__name__}") from error
-        end = self._unpacker.tell() - self._base
-        size = end - self._done
-        if size > self._limit:
-            raise self._too_large(size)
-        frame = bytes(self._buffer[self._done : end])
-        self._done = end
-        return frame
+        whole: int = self._unpacker.tell() - self._base - start
+        if whole > self._limit:
+            raise self._too_large(whole)
+        return whole
 
     def _too_large(self, size: int) -> FrameError:
         return FrameError(f"message of {size} bytes exceeds max_request_bytes {self._limit}")
@@ -199,6 +276,20 @@ def request(msgid: int, method: str, arguments: bytes, place: Place | None) -> b
 def response(msgid: int, result: Any) -> bytes:
     """A response that carries a result."""
     return pack((RESPONSE, msgid, None, result))
+
+
+# What a response says: nil or an error, then the result.
+Answer = tuple[int, int, tuple[str, str, dict[str, Any] | None] | None, Any]
+
+
+def responses(answers: list[Answer]) -> bytes:
+    """Responses ``(RESPONSE, msgid, error, result)`` one after the other.
+
+    They are encoded together, as an array, whose head is then left out.
+    """
+    count = len(answers)
+    head = 1 if count < 16 else 3 if count < 65_536 else 5
+    return pack(answers)[head:]
 
 
 def error_response(msgid: int, error: tuple[str, str, dict[str, Any] | None]) -> bytes:

@@ -16,6 +16,7 @@ import msgspec
 from sessiond.sqlite.batch import Batch
 from sessiond.sqlite.damage import damage_of
 from sessiond.sqlite.handlers import HANDLERS
+from sessiond.sqlite.handlers.messages import append_staged
 from sessiond.sqlite.insertion import NotInserted
 from sessiond.work import Fate, Outcome, Work, refusal
 from sessiond_protocol.channel import (
@@ -50,9 +51,6 @@ class EndedTransaction(Exception):
 
 
 Load = Callable[[bytes], ServerChannel]
-
-# Their handlers have staged rows inserted themselves, where they look at messages.
-_STAGING = frozenset({MessageAppend, MessageAppendMany})
 
 
 class Run:
@@ -101,19 +99,27 @@ class Run:
             return Outcome(Fate.FAILED, error=work.failure.wire())
         if time.monotonic() > work.deadline:
             return _failed(Code.TIMEOUT, "the request's time ran out before it was applied")
-        if type(work.request) not in _STAGING:
-            self._batch.flush_rows()
-        if self._careful or type(work.request) is BatchApply:
+        batch, request = self._batch, work.request
+        if type(request) is MessageAppend and not self._careful:
+            try:
+                message_id = append_staged(batch, request)
+            except Exception as error:
+                raise RunAgain from error
+            if message_id is not None:
+                return Outcome(Fate.APPLIED, msgspec.Raw(_encode(message_id)))
+        elif type(request) is not MessageAppendMany:  # that has them inserted where it must
+            batch.flush_rows()
+        if self._careful or type(request) is BatchApply:
             return self._in_savepoint(index, work)
-        mark = self._batch.mark
+        mark = batch.mark
         try:
-            result = HANDLERS[type(work.request)](self._batch, work.request)
+            result = HANDLERS[type(request)](batch, request)
             return Outcome(Fate.APPLIED, msgspec.Raw(_encode(result)))
         except NotInserted:
             raise
         except Exception as error:
             outcome = _outcome_of(error)
-            if not self._batch.connection.in_transaction or self._batch.mark != mark:
+            if not batch.connection.in_transaction or batch.mark != mark:
                 raise RunAgain from error
             return outcome
 

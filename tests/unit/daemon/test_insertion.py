@@ -79,6 +79,22 @@ def test_a_row_that_cannot_be_stored_fails_alone_among_many(file: Opened) -> Non
     assert file.check().sound
 
 
+def test_one_that_meets_a_defect_fails_alone(file: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails_once(content: str) -> str | None:
+        if content == "défaut":
+            raise ZeroDivisionError("a defect")
+        return None
+
+    monkeypatch.setattr("sessiond.sqlite.search_index.pairs_of", fails_once)
+    before, failed, after = file.apply(*(appending("s", text) for text in ("a", "défaut", "é")))
+    assert [each.fate for each in (before, failed, after)] == [
+        Fate.APPLIED, Fate.FAILED, Fate.APPLIED,
+    ]  # fmt: skip
+    assert failed.error == ("internal", "ZeroDivisionError: a defect", None)
+    assert [text for _, _, text in stored(file)][2:] == ["a", "é"]
+    assert file.rows("SELECT message_count FROM sessions WHERE id = 's'") == [(3,)]
+
+
 def test_whoever_looks_at_messages_sees_those_before(file: Opened) -> None:
     many = MessageAppendMany(session_id="s", messages=[message("a"), message("b")])
     results = file.results(

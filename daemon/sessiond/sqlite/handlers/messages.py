@@ -27,6 +27,14 @@ def append(batch: Batch, request: requests.MessageAppend) -> int:
     return _store(batch, request.session_id, request.message)
 
 
+def append_staged(batch: Batch, request: requests.MessageAppend) -> int | None:
+    """Append a message that needs no statement of its own, which cannot fail; else None."""
+    session_id, message, insertion = request.session_id, request.message, batch.insertion
+    if insertion is None or message.message_key is not None or message.content_value is not None:
+        return None
+    return _add_row(batch, session_id, message) if insertion.takes(session_id) else None
+
+
 @handles(requests.MessageAppendMany)
 def append_many(batch: Batch, request: requests.MessageAppendMany) -> list[int]:
     """Store several messages; a repeated key yields the first id in its place."""
@@ -97,9 +105,7 @@ def _store(batch: Batch, session_id: str, message: Message) -> int:
         )
         if stored is not None:
             return int(stored[0])
-    message_id = _add(batch, session_id, message)
-    batch.count(session_id, 1, message.tool_call_count)
-    batch.index.added(batch, message_id, message.content)
+    message_id = _add_row(batch, session_id, message)
     if message.content_value is not None:
         _store_structure(batch, message_id, message.content or "", message.content_value)
     if key is not None:
@@ -111,11 +117,13 @@ def _store(batch: Batch, session_id: str, message: Message) -> int:
     return message_id
 
 
-def _add(batch: Batch, session_id: str, message: Message) -> int:
+def _add_row(batch: Batch, session_id: str, message: Message) -> int:
+    """The message's row, its share of the counters, and its place in the index."""
+    content = message.content
     row = (
         session_id,
         message.role,
-        message.content,
+        content,
         message.tool_call_id,
         message.tool_calls,
         message.tool_name,
@@ -132,6 +140,8 @@ def _add(batch: Batch, session_id: str, message: Message) -> int:
     else:
         message_id = _insert(batch, session_id, row)
     batch.last_message_id = message_id
+    batch.count(session_id, 1, message.tool_call_count)
+    batch.index.added(batch, message_id, content)
     return message_id
 
 
