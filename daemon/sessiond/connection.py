@@ -223,12 +223,9 @@ class Connection(asyncio.Protocol):
         request = work.request
         self.requests += 1
         kind = request.KIND
-        if kind is Kind.WRITE:
+        if kind is Kind.WRITE and (work.seq is not None or work.failure is None):
             if work.seq is not None:
                 self._unanswered.append(work.seq)
-            elif work.failure is not None:
-                self.send(wire.error_response(work.msgid, work.failure.wire()))
-                return
             works.append(work)
             return
         if work.failure is not None:

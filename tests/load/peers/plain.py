@@ -26,11 +26,11 @@ from sessiond_protocol import schema
 _STORED_PER_TRANSACTION: Final = 2000
 
 ADD_SESSION: Final = "INSERT OR IGNORE INTO sessions (id, source, started_at) VALUES (?, 'cli', ?)"
-_ADD_MESSAGE: Final = (
+ADD_MESSAGE: Final = (
     "INSERT INTO messages (session_id, role, content, tool_call_id, tool_calls, tool_name,"
     " timestamp, token_count, finish_reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-_COUNT_MESSAGES: Final = (
+COUNT_MESSAGES: Final = (
     "UPDATE sessions SET message_count = message_count + ?,"
     " tool_call_count = tool_call_count + ? WHERE id = ?"
 )
@@ -147,17 +147,17 @@ class Statements:
         message = operation.message
         self._insert(message)
         calls = len(message.tool_calls) if message.tool_calls else 0
-        self._execute(_COUNT_MESSAGES, (1, calls, message.session))
+        self._execute(COUNT_MESSAGES, (1, calls, message.session))
 
     def _append_many(self, operation: AppendMany) -> None:
         for message in operation.messages:
             self._insert(message)
         calls = sum(len(message.tool_calls or ()) for message in operation.messages)
-        self._execute(_COUNT_MESSAGES, (len(operation.messages), calls, operation.session))
+        self._execute(COUNT_MESSAGES, (len(operation.messages), calls, operation.session))
 
     def _insert(self, message: Message) -> None:
         self._execute(
-            _ADD_MESSAGE,
+            ADD_MESSAGE,
             (
                 message.session,
                 message.role,
