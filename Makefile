@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 HERMES := build/hermes-agent/.ready
 
-.PHONY: demo test check bench bench-more bench-check lock clean
+.PHONY: demo test check bench bench-more bench-profile bench-check lock clean
 
 demo: $(READY)
 	$(BIN)/python -m tests.demo
@@ -30,6 +30,10 @@ bench: $(READY) $(HERMES)
 # What else has a goal: reads beside writes, search, growth, memory, import, start.
 bench-more: $(READY)
 	$(BIN)/python -m tests.load.measures $(BENCH)
+
+# Where the daemon's processor time goes, part by part.
+bench-profile: $(READY)
+	$(BIN)/python -m tests.load.profile $(BENCH)
 
 # Fails if a ratio is worse than the committed baseline by more than a third.
 bench-check: $(READY)

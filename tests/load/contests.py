@@ -26,6 +26,10 @@ INPROCESS_ONE: Final = "inprocess, 8 processes, one at a time"
 RAW: Final = "raw, 1 process"
 RAW_LISTS: Final = "raw, 1 process, 20 messages a call"
 LIMIT: Final = "limit, 1 process"
+SKETCH: Final = "sketch, 8 processes, 500 in flight"
+SKETCH_ONE: Final = "sketch, 8 processes, one at a time"
+SKETCH_ALONE: Final = "sketch, 1 process"
+SKETCH_LISTS: Final = "sketch, 1 process, 20 messages a call"
 
 ENTRIES: Final[dict[str, Entry]] = {
     PIPELINED: _entry(SESSIOND, 8, 500),
@@ -33,13 +37,17 @@ ENTRIES: Final[dict[str, Entry]] = {
     LIMIT: _entry("limit", 1),
     DIRECT: _entry("direct", 8),
     HERMES: _entry("hermes", 8),
+    SKETCH: _entry("sketch", 8, 500),
     INPROCESS: _entry("inprocess", 8, 500),
     ONE_AT_A_TIME: _entry(SESSIOND, 8),
+    SKETCH_ONE: _entry("sketch", 8),
     INPROCESS_ONE: _entry("inprocess", 8),
     THIRTY_TWO: _entry(SESSIOND, 32),
     ALONE: _entry(SESSIOND, 1),
+    SKETCH_ALONE: _entry("sketch", 1),
     DIRECT_ALONE: _entry("direct", 1),
     LISTS: _entry(SESSIOND, 1, 1, "append_many"),
+    SKETCH_LISTS: _entry("sketch", 1, 1, "append_many"),
     RAW_LISTS: _entry("raw", 1, 1, "append_many"),
     HERMES_LISTS: _entry("hermes", 1, 1, "append_many"),
 }
@@ -112,4 +120,13 @@ RATIOS: Final = (
     Ratio("20 messages a call, against raw", Figure.THROUGHPUT, LISTS, RAW_LISTS, 0.6),
     Ratio("32 processes, against 8", Figure.THROUGHPUT, THIRTY_TWO, ONE_AT_A_TIME, 1),
     Ratio("32 processes, slowest of the mean", Figure.SHARE, THIRTY_TWO, None, 0.5),
+    # What the design itself costs here, which no daemon can be better than by much.
+    Ratio("floor: sketch pipelined, against raw", Figure.THROUGHPUT, SKETCH, RAW),
+    Ratio("floor: sketch one at a time, against direct", Figure.THROUGHPUT, SKETCH_ONE, DIRECT),
+    Ratio("floor: sketch one at a time, against hermes-agent", Figure.THROUGHPUT,
+          SKETCH_ONE, HERMES),
+    Ratio("floor: sketch, 1 process, p50 of direct's", Figure.P50,
+          SKETCH_ALONE, DIRECT_ALONE, None, False),
+    Ratio("floor: sketch, 20 messages a call, against raw", Figure.THROUGHPUT,
+          SKETCH_LISTS, RAW_LISTS),
 )  # fmt: skip

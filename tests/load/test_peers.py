@@ -39,6 +39,7 @@ from tests.support.hermes import environment, needs_hermes
 ROOT = Path(__file__).resolve().parents[2]
 READ_MIXES = [mix for mix in Mix if mix in READS]
 PLAIN_PEERS = ("direct", "inprocess", "raw", "limit")
+APPENDING_PEERS = (*PLAIN_PEERS, "sketch")
 
 
 def run_peer(peer: str, database: Path, *options: str) -> "subprocess.CompletedProcess[str]":
@@ -84,7 +85,7 @@ def assert_indexed(database: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("peer", PLAIN_PEERS)
+@pytest.mark.parametrize("peer", APPENDING_PEERS)
 def test_a_counted_run_stores_every_message_once(tmp_path: Path, peer: str) -> None:
     database = tmp_path / "new.db"
     result = result_of(peer, database, "--count", "50", "--in-flight", "20", "--warm-up", "0.05")
@@ -92,6 +93,15 @@ def test_a_counted_run_stores_every_message_once(tmp_path: Path, peer: str) -> N
     assert result["stored_messages"] >= 50
     assert sum(worker["operations"] for worker in result["workers"]) == 50
     assert set(result["latency_ms"]) == {"p50", "p90", "p99", "p99.9", "max"}
+    assert_sound(database, result)
+    assert_indexed(database)
+
+
+def test_lists_through_the_sketch(tmp_path: Path) -> None:
+    database = tmp_path / "new.db"
+    options = ("--mix", "append_many", "--count", "4", "--in-flight", "2", "--warm-up", "0")
+    result = result_of("sketch", database, *options)
+    assert result["messages"] == result["stored_messages"] == 80
     assert_sound(database, result)
     assert_indexed(database)
 
@@ -156,6 +166,7 @@ def test_the_text_may_be_given(tmp_path: Path) -> None:
     [
         ("inprocess", "search", "it batches writes"),
         ("limit", "transcript", "differs from raw in its writes only"),
+        ("sketch", "turn", "appends and does nothing else"),
         ("hermes", "append_many", "appends one message per call"),
     ],
 )
