@@ -13,11 +13,12 @@ import msgspec
 
 from sessiond import app, cli
 from sessiond.background import Background
-from sessiond.sqlite import access, keeper, opening, store
+from sessiond.sqlite import access, keeper, opening, store, transaction
 from sessiond.sqlite.ask import rows
 from sessiond.sqlite.backup import Copy
 from sessiond.sqlite.batch import Batch
 from sessiond.sqlite.handlers import HANDLERS
+from sessiond.sqlite.handlers.messages import append_staged
 from sessiond.sqlite.jobs import backup, check, copying, vacuum
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests.message import MessageAppend
@@ -150,7 +151,7 @@ def _answer_early() -> None:
 
 def _trip_over(content: str) -> None:
     """Let one message fail after it was stored."""
-    append = HANDLERS[MessageAppend]
+    append, staged = HANDLERS[MessageAppend], append_staged
 
     def tripping(batch: Batch, request: MessageAppend) -> Any:
         result = append(batch, request)
@@ -158,7 +159,11 @@ def _trip_over(content: str) -> None:
             raise Failure(Code.INTEGRITY, "tripped")
         return result
 
+    def untripped(batch: Batch, request: MessageAppend) -> int | None:
+        return None if request.message.content == content else staged(batch, request)
+
     HANDLERS[MessageAppend] = tripping
+    _replace(transaction, "append_staged", untripped)
 
 
 def _audit(path: str) -> None:
