@@ -19,6 +19,7 @@ from sessiond.sqlite.migrations import Plan, migrate
 from sessiond.sqlite.optimizing import Optimizing
 from sessiond.sqlite.rebuild import Rebuild, SchemaMoved
 from sessiond.sqlite.refusal import OpenRefused
+from sessiond.sqlite.releasing import Releasing
 from sessiond.sqlite.retention import Retention
 
 log = logging.getLogger("sessiond.care")
@@ -50,6 +51,7 @@ class Care:
         self._forgetting = forgetting
         self._retention = retention
         self._optimizing = Optimizing(access, clock)
+        self._releasing = Releasing(access, clock)
         self._not_before = 0.0
         self._failed_until = float("-inf")
         self._damages = 0
@@ -99,7 +101,9 @@ class Care:
             or self._mending.step()
             or self._forgetting.step()
             or self._retain()
-            or (idle and (self._merging.step() or self._optimizing.step()))
+            or (
+                idle and (self._merging.step() or self._optimizing.step() or self._releasing.step())
+            )
         )
 
     def _retain(self) -> bool:

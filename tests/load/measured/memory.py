@@ -19,7 +19,7 @@ _MEBIBYTE: Final = float(1 << 20)
 _CLIENTS: Final = 64
 _SMALL, _LARGE = 10, 8_000
 # What a daemon puts off until nobody asks for anything happens within that time.
-_REST_SECONDS: Final = 2.0
+_REST_SECONDS: Final = 5.0
 _LOOKS_APART: Final = 0.02
 
 _FRESH: Final = "just started"
