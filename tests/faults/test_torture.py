@@ -76,7 +76,13 @@ def test_a_build_that_answers_before_it_commits_is_caught(short_path: Path) -> N
     assert list(kept.glob("client-*.jsonl"))
 
 
-def test_an_interrupt_leaves_nothing_behind(short_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "said", "status"),
+    [(signal.SIGINT, "interrupted", 130), (signal.SIGTERM, "terminated", 143)],
+)
+def test_a_signal_leaves_nothing_behind(
+    short_path: Path, number: signal.Signals, said: str, status: int
+) -> None:
     database = short_path / "scratch.db"
     command = [*COMMAND, "--seconds", "60", "--clients", "2", "--database", str(database)]
     with subprocess.Popen(
@@ -84,9 +90,12 @@ def test_an_interrupt_leaves_nothing_behind(short_path: Path) -> None:
     ) as process:
         while process.poll() is None and not list(short_path.glob("*/client-1-0.jsonl")):
             time.sleep(0.01)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        assert process.communicate(timeout=10)[1] == "sessionctl: interrupted\n"
-    assert process.returncode == 130
+        if number is signal.SIGINT:
+            os.killpg(process.pid, number)  # as a terminal does
+        else:
+            process.send_signal(number)
+        assert process.communicate(timeout=10)[1] == f"sessionctl: {said}\n"
+    assert process.returncode == status
     assert list(short_path.iterdir()) == []
     running = subprocess.run(["pgrep", "-f", str(short_path)], capture_output=True, check=False)
     assert running.stdout == b""

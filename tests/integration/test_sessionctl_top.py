@@ -74,6 +74,18 @@ def test_a_terminal_gets_a_page_until_q(own: Ctl) -> None:
     assert seen.raw.rstrip().endswith("\x1b[?1049l")  # the terminal as it was
 
 
+def test_terminated_it_leaves_the_terminal_as_it_was(own: Ctl) -> None:
+    def terminate() -> None:
+        mine = ["pgrep", "-P", str(os.getpid()), "-f", "sessiond_client.cli top"]
+        (found,) = subprocess.run(mine, capture_output=True, check=True, text=True).stdout.split()
+        os.kill(int(found), signal.SIGTERM)
+
+    with writing(own):
+        seen = own.steered("top", "-i", "100ms", then=[("99 % up to", terminate)])
+    assert seen.status == 143
+    assert seen.raw.rstrip().endswith("\x1b[?1049l")
+
+
 def test_a_count_prints_lines_at_a_terminal_too(ctl: Ctl) -> None:
     seen = ctl.at_terminal("top", "-i", "100ms", "-n", "21")
     assert (seen.status, seen.lines.count(rates_view.HEADING)) == (0, 2)
@@ -116,7 +128,8 @@ def test_a_page_outlives_the_opening_of_its_database(own: Ctl) -> None:
     assert f"pid {own.daemon.pid}, serving for " in seen.text
 
 
-def test_ctrl_c_is_quiet(ctl: Ctl) -> None:
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_is_heeded_quietly(ctl: Ctl, number: signal.Signals, status: int) -> None:
     with subprocess.Popen(
         [*COMMAND, "top", "-i", "100ms", "--json"],
         stdout=subprocess.PIPE,
@@ -126,9 +139,9 @@ def test_ctrl_c_is_quiet(ctl: Ctl) -> None:
     ) as process:
         assert process.stdout is not None
         json.loads(process.stdout.readline())
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, err = process.communicate(timeout=PATIENCE)
-    assert (process.returncode, err) == (130, "")
+    assert (process.returncode, err) == (status, "")
 
 
 def test_without_a_daemon_none_is_started(own: Ctl) -> None:

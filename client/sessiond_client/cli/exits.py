@@ -28,6 +28,7 @@ _STATUS: Final[dict[str, int]] = {
 
 NOTHING_FOUND: Final = 1
 INTERRUPTED: Final = 130  # 128 and the number of SIGINT, as shells have it
+TERMINATED: Final = 143  # the same for SIGTERM
 
 
 class Refused(click.ClickException):

@@ -10,7 +10,7 @@ from typing import Any, Final, NoReturn
 import click
 from click.shell_completion import shell_complete
 
-from sessiond_client.cli import exits
+from sessiond_client.cli import exits, termination
 from sessiond_client.cli.options import place_options
 from sessiond_protocol.errors import SessiondError
 
@@ -156,7 +156,9 @@ def program() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run ``sessionctl`` and leave with its exit status."""
-    sys.exit(run(arguments))
+    termination.heed()
+    status = run(arguments)
+    sys.exit(exits.TERMINATED if termination.came() else status)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
@@ -177,7 +179,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         _debug(words)
         return _say(error.message, exits.status_of(error))
     except (KeyboardInterrupt, click.Abort):
-        return _say("interrupted", exits.INTERRUPTED)
+        return _say("terminated" if termination.came() else "interrupted", exits.INTERRUPTED)
     except OSError as error:
         _debug(words)
         _drop(1)

@@ -30,5 +30,12 @@ def test_a_command_of_the_page_is_understood(line: str) -> None:
 def test_the_page_shows_every_exit_status() -> None:
     listed = set(map(int, re.findall(r"^\| (\d+) \|", PAGE, re.MULTILINE)))
     own = {os.EX_USAGE, os.EX_SOFTWARE, os.EX_CANTCREAT, os.EX_CONFIG}
-    used = {0, exits.NOTHING_FOUND, exits.INTERRUPTED, *own, *exits._STATUS.values()}
+    used = {
+        0,
+        exits.NOTHING_FOUND,
+        exits.INTERRUPTED,
+        exits.TERMINATED,
+        *own,
+        *exits._STATUS.values(),
+    }
     assert listed == used
