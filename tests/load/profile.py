@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import os
+import socket
 import statistics
 import sys
 import tempfile
@@ -85,20 +86,28 @@ class Parts:
         return lambda: setattr(owner, method, whole)
 
 
-class _Transport:
-    """Takes every answer at once."""
+class _Transport(asyncio.Transport):
+    """Takes every answer at once. Whoever looks who is there finds this process."""
 
-    def set_write_buffer_limits(self, **_limits: int) -> None:
+    def __init__(self) -> None:
+        super().__init__()
+        self._socket, self._other = socket.socketpair()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         pass
 
-    def get_extra_info(self, _name: str) -> None:
-        return None
+    def get_extra_info(self, _name: str, _default: Any = None) -> socket.socket:
+        return self._socket
 
     def get_write_buffer_size(self) -> int:
         return 0
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         pass
+
+    def close(self) -> None:
+        self._socket.close()
+        self._other.close()
 
 
 @dataclass
@@ -180,7 +189,7 @@ class Bench:
 
     def _sender(self, number: int, text: Sequence[str]) -> Sender:
         connection = self.server.protocol()
-        connection._transport = _Transport()  # type: ignore[assignment]
+        connection.connection_made(_Transport())
         connection.client_id = number.to_bytes(16)
         sessions = worker_sessions(number)
         made = [SessionCreate(session_id=each, source="bench", started_at=1.0) for each in sessions]
@@ -203,6 +212,11 @@ class Bench:
                 for connection, data, works in deliveries:
                     connection.answered(data, works)
         self._delivered.clear()
+
+    def close(self) -> None:
+        """Close everything."""
+        self.server.close_all()
+        self.file.store.close()
 
 
 def _raised(error: BaseException) -> None:
@@ -243,7 +257,7 @@ def profile(work: Work, folder: Path, text: Sequence[str]) -> dict[str, float]:
                 for _ in range(work.batches):
                     bench.batch(work)
         finally:
-            bench.file.store.close()
+            bench.close()
         messages = work.batches * work.all_messages
         return {name: taken / messages * 1e6 for name, taken in bench.parts.seconds.items()}
 
