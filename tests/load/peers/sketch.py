@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from asyncio import AbstractEventLoop, Protocol, Transport, new_event_loop
+from asyncio import AbstractEventLoop, Protocol, Transport
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -24,6 +24,7 @@ from typing import Any, Final, cast
 
 import apsw
 import msgpack
+import uvloop
 
 from sessiond_client.bench.latency import Notes
 from sessiond_client.bench.operations import (
@@ -41,7 +42,7 @@ from tests.load.peers.common import Peer, Settings, main
 from tests.load.peers.plain import ADD_MESSAGE, ADD_SESSION, COUNT_MESSAGES, INDEX_AFTER
 
 _MESSAGES_AT_MOST: Final = 2000
-_LOG_BYTES: Final = 16 * 1024 * 1024
+_PAGES_IN_LOG: Final = 4000
 _RECEIVE_BYTES: Final = 262_144
 _PATIENCE: Final = 10.0
 
@@ -100,10 +101,16 @@ class _Connection(Protocol):
 def _write(database: Path, queue: _Queue, loop: AbstractEventLoop) -> None:
     connection = raw.connect(database)
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
-    connection.execute("PRAGMA wal_autocheckpoint=0").fetchall()
     connection.execute("PRAGMA cache_size=-65536")
     last = connection.execute("SELECT coalesce(max(id), 0) FROM messages").fetchall()[0][0]
-    log = Path(f"{database}-wal")
+    pages_in_log = 0
+
+    def committed(_connection: apsw.Connection, _name: str, pages: int) -> int:
+        nonlocal pages_in_log
+        pages_in_log = pages
+        return apsw.SQLITE_OK
+
+    connection.set_wal_hook(committed)
     while True:
         requests = queue.take()
         rows = [row for _, _, rows in requests for row in rows]
@@ -116,7 +123,7 @@ def _write(database: Path, queue: _Queue, loop: AbstractEventLoop) -> None:
         connection.execute("COMMIT")
         last = connection.last_insert_rowid()
         loop.call_soon_threadsafe(_answer, requests)
-        if log.stat().st_size > _LOG_BYTES:
+        if pages_in_log > _PAGES_IN_LOG:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
 
@@ -129,7 +136,7 @@ def _answer(requests: list[Waiting]) -> None:
 
 
 def _serve(database: Path, address: str) -> None:
-    loop, queue = new_event_loop(), _Queue()
+    loop, queue = uvloop.new_event_loop(), _Queue()
     loop.run_until_complete(loop.create_unix_server(lambda: _Connection(queue), address))
     threading.Thread(target=_write, args=(database, queue, loop), daemon=True).start()
     loop.run_forever()
