@@ -6,13 +6,11 @@ from typing import Any, Final
 import msgspec
 
 from sessiond_client._errors import OutcomeUnknown
-from sessiond_protocol.errors import Code
+from sessiond_protocol.errors import Code, WireError
 from sessiond_protocol.requests import Request, result_type
 
 # Refusals for a reason of the daemon that passes by itself: the same number is sent again.
 PASSING: Final = frozenset({Code.OVERLOADED, Code.SHUTTING_DOWN, Code.OUT_OF_ORDER, Code.MIGRATING})
-
-WireError = tuple[str, str, dict[str, Any] | None]
 
 # Beyond the end of every connection's bytes.
 NOT_HERE: Final = 2**63

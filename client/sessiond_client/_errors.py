@@ -1,9 +1,9 @@
 """The library's exceptions. Each keeps the type that callers of the in-process store catch."""
 
 import sqlite3
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from sessiond_protocol.errors import Code, SessiondError
+from sessiond_protocol.errors import Code, SessiondError, WireError
 
 _BY_CODE: dict[str, type[SessiondError]] = {}
 
@@ -140,7 +140,7 @@ class Closed(SessiondError, RuntimeError):
     code: ClassVar[str] = "closed"
 
 
-def from_wire(error: tuple[str, str, dict[str, Any] | None]) -> SessiondError:
+def from_wire(error: WireError) -> SessiondError:
     """The exception for an error as it stands on the wire."""
     code, message, data = error
     return _BY_CODE.get(code, SessiondError)(message, data)

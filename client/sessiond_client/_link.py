@@ -20,7 +20,6 @@ from sessiond_client._call import (
     PASSING,
     Call,
     Signal,
-    WireError,
     by_number,
     decode_result,
     is_refusal,
@@ -30,7 +29,7 @@ from sessiond_client._outcomes import Outcomes
 from sessiond_client._watch import Watches
 from sessiond_protocol import wire
 from sessiond_protocol.channel import CLIENT_ID_BYTES, ClientChannel, Fate, decides
-from sessiond_protocol.errors import SessiondError
+from sessiond_protocol.errors import SessiondError, WireError
 from sessiond_protocol.requests import Kind
 from sessiond_protocol.requests.server import Welcome
 
@@ -270,14 +269,15 @@ class Link:
         whole = None if self._reader.waiting else wire.whole_response(data)
         if whole is not None:
             self._answered(whole, now)
-            return
-        self._reader.feed(data)
-        while (frames := self._reader.next_frames(256))[1]:
-            for message in wire.decode_frames(*frames):
-                if isinstance(message, wire.ResponseFrame):
-                    self._answered(message, now)
-                elif isinstance(message, wire.NotificationFrame):
-                    self.watches.notified(message, now)
+        else:
+            self._reader.feed(data)
+            while (frames := self._reader.next_frames(256))[1]:
+                for message in wire.decode_frames(*frames):
+                    if isinstance(message, wire.ResponseFrame):
+                        self._answered(message, now)
+                    elif isinstance(message, wire.NotificationFrame):
+                        self.watches.notified(message, now)
+        self._send_queued(now)
 
     def _answered(self, message: wire.ResponseFrame, now: float) -> None:
         call = self._calls.get(message.msgid)
@@ -291,8 +291,6 @@ class Link:
             self._refused(call, message.error, now)
         else:
             self._decided(call, message)
-        if self._queue:
-            self._send_queued(now)
 
     def _decided(self, call: Call, message: wire.ResponseFrame) -> None:
         """Take a final answer."""

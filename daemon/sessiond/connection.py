@@ -215,7 +215,7 @@ class Connection(asyncio.Protocol):
         self.process()
 
     def _take(self, frame: wire.Frame, size: int, works: list[Work]) -> None:
-        if isinstance(frame, wire.RequestFrame | wire.PlacedFrame):
+        if isinstance(frame, wire.AnyRequestFrame):
             self._route(self._decode(frame, size), works)
         # Responses answer nothing we asked, and notifications we do not know are ignored.
 
@@ -262,7 +262,7 @@ class Connection(asyncio.Protocol):
         else:
             assert isinstance(work.request, RequestStatus | ServerPing)
 
-    def _decode(self, frame: wire.RequestFrame | wire.PlacedFrame, size: int) -> Work:
+    def _decode(self, frame: wire.AnyRequestFrame, size: int) -> Work:
         limits = self._limits
         return decode_work(self, frame, size, self._received_at, limits.default_ttl, limits.max_ttl)
 

@@ -40,7 +40,7 @@ _UNFIT_WRITE = _UnfitWrite()
 
 def decode_work(
     peer: Any,
-    frame: wire.RequestFrame | wire.PlacedFrame,
+    frame: wire.AnyRequestFrame,
     size: int,
     now: float,
     default_ttl: float,
@@ -95,7 +95,7 @@ def _name_of(method: msgspec.Raw) -> str:
         return "that is not text"
 
 
-def _params(frame: wire.RequestFrame | wire.PlacedFrame) -> tuple[bytes, wire.Place | None]:
+def _params(frame: wire.AnyRequestFrame) -> tuple[bytes, wire.Place | None]:
     if isinstance(frame, wire.PlacedFrame):
         # A copy: what is decoded from it must not keep the bytes of other requests.
         return bytes(frame.params[0]), frame.params[1]

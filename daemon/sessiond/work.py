@@ -5,7 +5,7 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from sessiond_protocol.errors import Code, Failure
+from sessiond_protocol.errors import Code, Failure, WireError
 from sessiond_protocol.requests import Request
 from sessiond_protocol.requests.base import Kind
 
@@ -81,9 +81,6 @@ class Fate(Enum):
     REFUSED = auto()
     REPLAYED = auto()  # answered from a receipt
     DROPPED = auto()  # below the floor: no answer is wanted
-
-
-WireError = tuple[str, str, dict[str, Any] | None]
 
 
 class Outcome:

@@ -31,7 +31,7 @@ MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 CLIENT_ID_BYTES: Final = 16
 
 
-def digest(method: str, arguments: bytes | msgspec.Raw) -> bytes:
+def digest(method: str, arguments: bytes) -> bytes:
     """Identifies a request: 8 bytes of BLAKE2b over its method and its argument bytes."""
     state = _keyed(method).copy()
     state.update(arguments)
@@ -211,8 +211,6 @@ class ChannelRun:
         """What to do with number ``seq``; changes nothing but the floor it has seen."""
         if floor > self.floor:
             self.floor = floor
-        if seq == self.last + 1 and seq >= self.floor:  # nearly always
-            return Verdict.FULL if self._is_full(seq) else Verdict.DECIDE
         if seq > self.last:
             if seq < self.floor:
                 return Verdict.DROP

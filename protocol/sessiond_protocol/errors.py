@@ -9,6 +9,9 @@ type is added by the client library, because this package imports no database).
 from enum import StrEnum
 from typing import Any, ClassVar
 
+# An error as it stands on the wire: code, message, data.
+WireError = tuple[str, str, dict[str, Any] | None]
+
 
 class Code(StrEnum):
     """Every code that may stand first in an error on the wire."""
@@ -61,7 +64,7 @@ class Failure(Exception):
         self.message = message
         self.data = data
 
-    def wire(self) -> tuple[str, str, dict[str, Any] | None]:
+    def wire(self) -> WireError:
         """The error element of a response."""
         return (self.code.value, self.message, self.data)
 

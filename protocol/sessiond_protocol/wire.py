@@ -17,6 +17,8 @@ from typing import Annotated, Any, Final, Literal
 import msgpack
 import msgspec
 
+from sessiond_protocol.errors import WireError
+
 PROTOCOL_VERSION: Final = 1
 
 REQUEST: Final = 0
@@ -82,7 +84,7 @@ class ResponseFrame(
 
     kind: Literal[1]
     msgid: int
-    error: tuple[str, str, dict[str, Any] | None] | None
+    error: WireError | None
     result: msgspec.Raw
 
 
@@ -94,7 +96,8 @@ class NotificationFrame(msgspec.Struct, frozen=True, array_like=True):
     params: list[msgspec.Raw]
 
 
-Frame = RequestFrame | PlacedFrame | ResponseFrame | NotificationFrame
+AnyRequestFrame = RequestFrame | PlacedFrame
+Frame = AnyRequestFrame | ResponseFrame | NotificationFrame
 
 _decode_request = msgspec.msgpack.Decoder(RequestFrame).decode
 _decode_placed = msgspec.msgpack.Decoder(list[PlacedFrame]).decode
@@ -236,9 +239,9 @@ class FrameReader:
                 if size > large:
                     break
         except FrameError as error:
+            self._error = error
             if not sizes:
                 raise
-            self._error = error
         self._done = end
         return bytes(self._buffer[start:end]), sizes
 
@@ -279,7 +282,7 @@ def response(msgid: int, result: Any) -> bytes:
 
 
 # What a response says: nil or an error, then the result.
-Answer = tuple[int, int, tuple[str, str, dict[str, Any] | None] | None, Any]
+Answer = tuple[int, int, WireError | None, Any]
 
 
 def responses(answers: list[Answer]) -> bytes:
@@ -292,7 +295,7 @@ def responses(answers: list[Answer]) -> bytes:
     return pack(answers)[head:]
 
 
-def error_response(msgid: int, error: tuple[str, str, dict[str, Any] | None]) -> bytes:
+def error_response(msgid: int, error: WireError) -> bytes:
     """A response that carries an error ``[code, message, data]``."""
     return pack((RESPONSE, msgid, error, None))
 

@@ -28,7 +28,10 @@ def append(batch: Batch, request: requests.MessageAppend) -> int:
 
 
 def append_staged(batch: Batch, request: requests.MessageAppend) -> int | None:
-    """Append a message that needs no statement of its own, which cannot fail; else None."""
+    """Append a message that needs no statement of its own; None: it does, nothing was done.
+
+    No request is refused here. Any error leaves the run in a state that only a rollback mends.
+    """
     session_id, message, insertion = request.session_id, request.message, batch.insertion
     if insertion is None or message.message_key is not None or message.content_value is not None:
         return None
