@@ -120,7 +120,7 @@ RATIOS: Final = (
     Ratio("20 messages a call, against raw", Figure.THROUGHPUT, LISTS, RAW_LISTS, 0.6),
     Ratio("32 processes, against 8", Figure.THROUGHPUT, THIRTY_TWO, ONE_AT_A_TIME, 1),
     Ratio("32 processes, slowest of the mean", Figure.SHARE, THIRTY_TWO, None, 0.5),
-    # What the design itself costs here, which no daemon can be better than by much.
+    # What the design itself costs here, without any promise.
     Ratio("floor: sketch pipelined, against raw", Figure.THROUGHPUT, SKETCH, RAW),
     Ratio("floor: sketch one at a time, against direct", Figure.THROUGHPUT, SKETCH_ONE, DIRECT),
     Ratio("floor: sketch one at a time, against hermes-agent", Figure.THROUGHPUT,
