@@ -4,11 +4,13 @@ import asyncio
 import logging
 import time
 from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol, cast
 
+from sessiond.bursts import burst_of
 from sessiond.connection_limits import ConnectionLimits
 from sessiond.decoding import decode_work
-from sessiond.work import PARKED, Work
+from sessiond.work import PARKED, Entry, Work, requests_in
 from sessiond_protocol import wire
 from sessiond_protocol.channel import CLIENT_ID_BYTES
 from sessiond_protocol.errors import Code, Failure
@@ -32,7 +34,7 @@ class Hub(Protocol):
         """A connection is gone."""
         ...
 
-    def submit_writes(self, works: list[Work]) -> None:
+    def submit_writes(self, works: list[Entry]) -> None:
         """Put requests into the writer's inbox."""
         ...
 
@@ -126,7 +128,7 @@ class Connection(asyncio.Protocol):
             # Whoever waits for each answer sends one at a time: there is nothing to cut.
             whole = wire.whole_request(data)
             if whole is not None and not self._must_stop(0):
-                works: list[Work] = []
+                works: list[Entry] = []
                 self._take(whole, len(data), works)
                 self._submit(works)
                 self._regulate()
@@ -144,18 +146,17 @@ class Connection(asyncio.Protocol):
 
     def process(self) -> None:
         """Decode what is here, until it is used up or a bound is reached."""
-        works: list[Work] = []
+        works: list[Entry] = []
         large = self._limits.thread_decode_bytes
         try:
-            while room := self._room(len(works)):
+            while room := self._room(requests_in(works)):
                 data, sizes = self._reader.next_frames(room, large)
                 if not sizes:
                     break
                 if sizes[0] > large:
                     self._decode_aside(data)
                     break
-                for frame, size in zip(wire.decode_frames(data, sizes), sizes, strict=True):
-                    self._take(frame, size, works)
+                self._take_all(wire.decode_frames(data, sizes), sizes, works)
         except wire.FrameError as error:
             self._submit(works)
             self._fail_stream(error)
@@ -208,18 +209,29 @@ class Connection(asyncio.Protocol):
         if isinstance(error, wire.FrameError):
             self._fail_stream(error)
             return
-        works: list[Work] = []
+        works: list[Entry] = []
         for work in future.result():
             self._route(work, works)
         self._submit(works)
         self.process()
 
-    def _take(self, frame: wire.Frame, size: int, works: list[Work]) -> None:
+    def _take_all(self, frames: Iterable[wire.Frame], sizes: list[int], works: list[Entry]) -> None:
+        limits = self._limits
+        burst = burst_of(self, frames, sizes, self._received_at, limits.default_ttl, limits.max_ttl)
+        if burst is None:
+            for frame, size in zip(frames, sizes, strict=True):
+                self._take(frame, size, works)
+        else:
+            self.requests += burst.count
+            self._unanswered.extend(range(burst.seq, burst.seq + burst.count))
+            works.append(burst)
+
+    def _take(self, frame: wire.Frame, size: int, works: list[Entry]) -> None:
         if isinstance(frame, wire.AnyRequestFrame):
             self._route(self._decode(frame, size), works)
         # Responses answer nothing we asked, and notifications we do not know are ignored.
 
-    def _route(self, work: Work, works: list[Work]) -> None:
+    def _route(self, work: Work, works: list[Entry]) -> None:
         request = work.request
         self.requests += 1
         kind = request.KIND
@@ -268,9 +280,9 @@ class Connection(asyncio.Protocol):
 
     # --- work on its way -------------------------------------------------------------------
 
-    def _submit(self, works: list[Work]) -> None:
+    def _submit(self, works: list[Entry]) -> None:
         if works:
-            self.pending += len(works)
+            self.pending += requests_in(works)
             self.pending_bytes += sum(work.size for work in works)
             self._hub.submit_writes(list(works))
 
@@ -285,13 +297,15 @@ class Connection(asyncio.Protocol):
         else:
             self._hub.submit_read(work)
 
-    def answered(self, data: bytes, works: list[Work]) -> None:
+    def answered(self, data: bytes, works: Sequence[Entry]) -> None:
         """Answers of this connection, to be sent now."""
-        self.pending -= len(works)
+        unanswered = self._unanswered
         for work in works:
+            self.pending -= work.count
             self.pending_bytes -= work.size
-            if work.seq is not None and work.request.KIND is Kind.WRITE and self._unanswered:
-                self._unanswered.popleft()
+            if work.seq is not None and work.kind is Kind.WRITE:
+                for _ in range(min(work.count, len(unanswered))):
+                    unanswered.popleft()
         if self.closed:
             return
         if self._held:

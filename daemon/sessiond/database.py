@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from sessiond.work import Outcome, Work
+from sessiond.work import Appended, Entry, Outcome
 from sessiond_protocol.requests.feed import Event
 from sessiond_protocol.requests.server import ServerHello
 
@@ -18,14 +18,18 @@ class UnsafeFile(Exception):
 
 
 class Applied(msgspec.Struct, frozen=True):
-    """What one batch came to: an outcome per request, and what watchers want to know.
+    """What one batch came to: what was applied or refused, and what watchers want to know.
+
+    ``works`` is the batch, of which a burst may have been taken apart; ``outcomes`` has one for
+    each of them, :class:`~sessiond.work.Appended` for a burst.
 
     ``last_message_id`` is the highest id this batch gave, zero if none. ``runs`` is how often
     the batch had to be run. Times are seconds; ``sync_seconds`` is the part of the commit in
     which the thread waited: for the disk, and on a crowded machine for a processor.
     """
 
-    outcomes: list[Outcome]
+    works: Sequence[Entry]
+    outcomes: Sequence[Outcome | Appended]
     events: list[Event]
     last_message_id: int
     runs: int
@@ -54,7 +58,7 @@ class CheckpointResult(msgspec.Struct, frozen=True):
 class Database(Protocol):
     """The writer's one door to the database. Only the writer thread calls it."""
 
-    def apply(self, works: Sequence[Work]) -> Applied:
+    def apply(self, works: Sequence[Entry]) -> Applied:
         """Apply a batch in one transaction. Raises :class:`UnsafeFile` and nothing else."""
         ...
 

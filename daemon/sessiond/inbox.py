@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from sessiond.work import Work
+from sessiond.work import Burst, Entry, requests_in
 
 
 class Inbox:
@@ -20,7 +20,7 @@ class Inbox:
         self._max_requests = max_requests
         self._max_bytes = max_bytes
         self._arrived = threading.Condition(threading.Lock())
-        self._queues: dict[Any, deque[Work]] = {}
+        self._queues: dict[Any, deque[Entry]] = {}
         self._errands: deque[Callable[[], None]] = deque()
         self._closed = False
         # The writer is not woken for less than this many connections or requests.
@@ -33,7 +33,7 @@ class Inbox:
         """Whether the bound in requests or in bytes is reached."""
         return self.requests >= self._max_requests or self.bytes >= self._max_bytes
 
-    def put(self, works: list[Work]) -> None:
+    def put(self, works: list[Entry]) -> None:
         """Add requests of one connection, in the order they were sent."""
         peer = works[0].peer
         with self._arrived:
@@ -41,7 +41,7 @@ class Inbox:
             if queue is None:
                 queue = self._queues[peer] = deque()
             queue.extend(works)
-            self.requests += len(works)
+            self.requests += requests_in(works)
             self.bytes += sum(work.size for work in works)
             if self._is_enough():
                 self._arrived.notify()
@@ -55,17 +55,17 @@ class Inbox:
             self._errands.append(errand)
             self._arrived.notify()
 
-    def discard(self, peer: Any) -> list[Work]:
+    def discard(self, peer: Any) -> list[Entry]:
         """Take back what a connection has waiting; nobody will read its answers."""
         with self._arrived:
             return self._take_back(peer)
 
-    def discard_all(self) -> list[Work]:
+    def discard_all(self) -> list[Entry]:
         """Take back what every connection has waiting."""
         with self._arrived:
             return [work for peer in list(self._queues) for work in self._take_back(peer)]
 
-    def discard_channel(self, channel: bytes, keep: Any = None) -> list[Work]:
+    def discard_channel(self, channel: bytes, keep: Any = None) -> list[Entry]:
         """Take back what every connection but ``keep`` has waiting, if it is of this channel.
 
         Those that are closed already, too: hello's answer says what was decided, and what was
@@ -75,7 +75,7 @@ class Inbox:
             others = [peer for peer in self._queues if peer is not keep]
             return [work for peer in others for work in self._take_back(peer, channel)]
 
-    def _take_back(self, peer: Any, channel: bytes | None = None) -> list[Work]:
+    def _take_back(self, peer: Any, channel: bytes | None = None) -> list[Entry]:
         queue = self._queues.get(peer, ())
         works = [work for work in queue if channel is None or work.channel == channel]
         if len(works) == len(queue):
@@ -119,34 +119,40 @@ class Inbox:
         """How many connections have requests waiting."""
         return len(self._queues)
 
-    def take(self, max_requests: int, max_bytes: int) -> list[Work]:
+    def take(self, max_requests: int, max_bytes: int) -> list[Entry]:
         """The next batch: a share of each connection's queue in turn, in the order sent."""
         with self._arrived:
             taken = self._fill(max_requests, max_bytes)
             self._account(taken)
             return taken
 
-    def _account(self, works: list[Work]) -> None:
-        self.requests -= len(works)
+    def _account(self, works: list[Entry]) -> None:
+        self.requests -= requests_in(works)
         self.bytes -= sum(work.size for work in works)
 
-    def _fill(self, max_requests: int, max_bytes: int) -> list[Work]:
-        taken: list[Work] = []
-        size = 0
+    def _fill(self, max_requests: int, max_bytes: int) -> list[Entry]:
+        taken: list[Entry] = []
+        count = size = 0
         queues = self._queues
         share = max(1, max_requests // (len(queues) or 1))
-        while queues and len(taken) < max_requests:
+        while queues and count < max_requests:
             for peer in list(queues):
-                if taken and (len(taken) >= max_requests or size >= max_bytes):
+                if taken and (count >= max_requests or size >= max_bytes):
                     return taken  # whoever got nothing this time comes first the next time
                 queue = queues.pop(peer)
-                for _ in range(min(share, len(queue))):
+                end = min(count + share, max_requests)
+                while queue and count < end:
                     work = queue.popleft()
+                    if isinstance(work, Burst):
+                        work, rest = work.split(end - count, max_bytes - size)
+                        if rest is not None:
+                            queue.appendleft(rest)
                     size += work.size
+                    count += work.count
                     taken.append(work)
-                    if len(taken) >= max_requests or size >= max_bytes:
+                    if size >= max_bytes:
                         break
                 if queue:
                     queues[peer] = queue  # to the end of the round
-            share = max(1, (max_requests - len(taken)) // (len(queues) or 1))
+            share = max(1, (max_requests - count) // (len(queues) or 1))
         return taken

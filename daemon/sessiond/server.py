@@ -17,7 +17,7 @@ from sessiond.feed import Feed
 from sessiond.inbox import Inbox
 from sessiond.job_desk import JobDesk
 from sessiond.peers import Credentials, Policy, credentials_of
-from sessiond.work import Work
+from sessiond.work import Entry, Work, one_by_one
 from sessiond.writer import Delivery
 from sessiond_protocol import wire
 from sessiond_protocol.channel import MAX_UNDECIDED
@@ -209,12 +209,12 @@ class Server:
         """Whether the inbox is full, so that nobody should have more than one request in it."""
         return self._inbox.full
 
-    def submit_writes(self, works: list[Work]) -> None:
+    def submit_writes(self, works: list[Entry]) -> None:
         """Put requests into the writer's inbox, or refuse them while there is no writer."""
         self.last_activity = works[-1].received
         if self._reads is None or self.state is State.STOPPING:
             failure = self._not_yet()
-            for work in works:
+            for work in one_by_one(works):
                 data = wire.error_response(work.msgid, failure.wire())
                 self._loop.call_soon(work.peer.answered, data, [work])
             return

@@ -1,10 +1,9 @@
 """Requests that took long, one line each, or one for all of a batch."""
 
 import logging
-from collections.abc import Sequence
 
 from sessiond.database import Applied
-from sessiond.work import Work
+from sessiond.work import Entry, Work, requests_in
 
 log = logging.getLogger("sessiond.slow")
 
@@ -18,29 +17,27 @@ class SlowLog:
     def __init__(self, threshold: float) -> None:
         self.threshold = threshold
 
-    def batch(
-        self, writes: Sequence[Work], applied: Applied, taken: float, committed: float
-    ) -> None:
+    def batch(self, applied: Applied, taken: float, committed: float) -> None:
         """Writes that were committed together; ``taken`` is when they left the inbox."""
         threshold = self.threshold
         if not threshold:
             return
         since = committed - threshold
-        slow = [work for work in writes if work.received < since]
+        slow = [work for work in applied.works if work.received < since]
         if not slow:
             return
         oldest = min(slow, key=lambda work: work.received)
         log.warning(
             "slow write",
             extra={
-                "method": oldest.request.METHOD,
+                "method": oldest.method,
                 "seconds": committed - oldest.received,
                 "waited": taken - oldest.received,
                 "lock": applied.begin_seconds,
                 "applying": applied.apply_seconds,
                 "commit": applied.commit_seconds,
-                "batch": len(writes),
-                "slow": len(slow),
+                "batch": requests_in(applied.works),
+                "slow": requests_in(slow),
                 "client": _name(oldest),
             },
         )
@@ -61,6 +58,6 @@ class SlowLog:
             )
 
 
-def _name(work: Work) -> str:
+def _name(work: Entry) -> str:
     """Who asked, for people."""
     return str(getattr(work.peer, "label", "?"))

@@ -4,18 +4,19 @@ import bisect
 import operator
 import resource
 import threading
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, Final
 
 from sessiond.database import Applied
 from sessiond.slow_log import SlowLog
-from sessiond.work import Fate, Work
+from sessiond.work import Entry, Fate, Work, requests_in
 
 SECONDS: Final = (
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
     30.0,
 )  # fmt: skip
-_METHOD_AND_TIME: Final = operator.attrgetter("request.METHOD", "received")
+_METHOD_AND_TIME: Final = operator.attrgetter("method", "received")
 SIZES: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 
 
@@ -96,25 +97,27 @@ class WriterStats:
         self.commit_time = Histogram(SECONDS)
         self.sync_time = Histogram(SECONDS)
 
-    def batch(self, writes: list[Work], applied: Applied, taken: float, committed: float) -> None:
+    def batch(self, applied: Applied, taken: float, committed: float) -> None:
         """Count one batch, which left the inbox at ``taken`` and was done at ``committed``."""
+        writes, outcomes = applied.works, applied.outcomes
+        count = requests_in(writes)
         self.batches += 1
-        others = [each.fate for each in applied.outcomes if each.fate is not Fate.APPLIED]
-        self.requests[Fate.APPLIED] += len(applied.outcomes) - len(others)
+        others = [each.fate for each in outcomes if each.fate is not Fate.APPLIED]
+        self.requests[Fate.APPLIED] += count - len(others)
         for fate in others:
             self.requests[fate] += 1
         if applied.runs > 1:
             self.replayed_batches += 1
-        self.batch_size.add(len(writes))
+        self.batch_size.add(count)
         self.queue_wait.add(taken - writes[0].received)
         self.lock_wait.add(applied.begin_seconds)
         self.apply_time.add(applied.apply_seconds)
         self.commit_time.add(applied.commit_seconds)
         self.sync_time.add(applied.sync_seconds)
         self._count_times(writes, committed)
-        self._slow.batch(writes, applied, taken, committed)
+        self._slow.batch(applied, taken, committed)
 
-    def _count_times(self, writes: list[Work], committed: float) -> None:
+    def _count_times(self, writes: Sequence[Entry], committed: float) -> None:
         times = self._times
         # What came in one piece was received at the same time.
         for (method, received), alike in groupby(writes, key=_METHOD_AND_TIME):
@@ -123,7 +126,7 @@ class WriterStats:
                 # In the place of the old dict: whoever goes through that is not disturbed.
                 times = self._times = {**times, method: Histogram(SECONDS)}
                 histogram = times[method]
-            histogram.add(committed - received, len(list(alike)))
+            histogram.add(committed - received, requests_in(alike))
 
     def snapshot(self) -> dict[str, Any]:
         """Everything, as plain values."""

@@ -17,7 +17,7 @@ from sessiond.database import Applied, Database, UnsafeFile
 from sessiond.inbox import Inbox
 from sessiond.stats import WriterStats
 from sessiond.thread_names import show_name
-from sessiond.work import Fate, Outcome, Work
+from sessiond.work import Appended, Burst, Entry, Fate, Work
 from sessiond_protocol import wire
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests import Kind
@@ -25,7 +25,7 @@ from sessiond_protocol.requests.server import RequestStatus, ServerHello
 
 log = logging.getLogger("sessiond.writer")
 
-Delivery = tuple[Any, bytes, list[Work]]  # a connection, its answers' bytes, what they answer
+Delivery = tuple[Any, bytes, list[Entry]]  # a connection, its answers' bytes, what they answer
 Deliver = Callable[[list[Delivery]], None]
 Welcomer = Callable[[Work, Any], Any]
 
@@ -103,7 +103,7 @@ class Writer:
         except Exception:
             log.exception("an errand failed")
 
-    def _gather(self) -> list[Work]:
+    def _gather(self) -> list[Entry]:
         inbox, rule = self._inbox, self._rule
         if not inbox.requests:
             return []
@@ -112,29 +112,29 @@ class Writer:
             inbox.wait_for_more(expected, rule.limits.max_requests, rule.limits.max_delay)
         return inbox.take(rule.limits.max_requests, rule.limits.max_bytes)
 
-    def _serve(self, works: list[Work]) -> None:
+    def _serve(self, works: list[Entry]) -> None:
         taken = time.monotonic()
-        writes = [work for work in works if work.request.KIND is Kind.WRITE]
+        writes = [work for work in works if work.kind is Kind.WRITE]
         answers = _Answers()
         if writes:
             applied = self._apply(writes)
-            answers.decided(writes, applied.outcomes)
+            answers.decided(applied)
             self._rule.closed(len(answers.by_peer))
-            self._note(writes, applied, taken)
+            self._note(applied, taken)
         for work in works:
-            if work.request.KIND is not Kind.WRITE:
+            if isinstance(work, Work) and work.kind is not Kind.WRITE:
                 answers.add(work, self._answer_other(work))
         self._deliver(answers.deliveries())
 
-    def _note(self, writes: list[Work], applied: Applied, taken: float) -> None:
+    def _note(self, applied: Applied, taken: float) -> None:
         """Tell watchers and statistics; whatever happens there, the answers must go out."""
         try:
             self._committed(applied)
-            self._stats.batch(writes, applied, taken, time.monotonic())
+            self._stats.batch(applied, taken, time.monotonic())
         except Exception:
             log.exception("what a batch changed could not be passed on")
 
-    def _apply(self, writes: Sequence[Work]) -> Applied:
+    def _apply(self, writes: Sequence[Entry]) -> Applied:
         try:
             return self._database.apply(writes)
         except UnsafeFile:
@@ -170,14 +170,18 @@ class _Answers:
     """The answers of one batch, joined per connection."""
 
     def __init__(self) -> None:
-        self.by_peer: dict[Any, tuple[list[wire.Answer], list[Work]]] = {}
+        self.by_peer: dict[Any, tuple[list[wire.Answer], list[Entry]]] = {}
 
-    def decided(self, writes: Sequence[Work], outcomes: Sequence[Outcome]) -> None:
+    def decided(self, applied: Applied) -> None:
         """Add what a batch decided. What nobody waits for is not answered, only accounted."""
-        for work, outcome in zip(writes, outcomes, strict=True):
+        for work, outcome in zip(applied.works, applied.outcomes, strict=True):
             answers, works = self._of(work.peer)
             works.append(work)
-            if outcome.fate is not Fate.DROPPED:
+            if isinstance(outcome, Appended):
+                assert isinstance(work, Burst)
+                answers += outcome.answers(work.msgids)
+            elif outcome.fate is not Fate.DROPPED:
+                assert isinstance(work, Work)
                 answers.append((wire.RESPONSE, work.msgid, outcome.error, outcome.result))
 
     def add(self, work: Work, answer: wire.Answer) -> None:
@@ -186,7 +190,7 @@ class _Answers:
         answers.append(answer)
         works.append(work)
 
-    def _of(self, peer: Any) -> tuple[list[wire.Answer], list[Work]]:
+    def _of(self, peer: Any) -> tuple[list[wire.Answer], list[Entry]]:
         entry = self.by_peer.get(peer)
         if entry is None:
             entry = self.by_peer[peer] = ([], [])

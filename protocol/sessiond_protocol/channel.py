@@ -10,13 +10,13 @@ the daemon decides nothing, so the same number may be sent again. After a lost c
 client sends what is outstanding again, in order; what was decided is answered from its receipt.
 """
 
-from bisect import bisect_left
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from enum import Enum, auto
 from functools import cache
 from hashlib import blake2b
-from itertools import takewhile
-from typing import Annotated, Final
+from itertools import groupby, takewhile
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -29,6 +29,7 @@ DIGEST_BYTES: Final = 8
 MAX_UNDECIDED: Final = 4096
 MAX_ANSWER_BYTES: Final = 4 * 1024 * 1024
 CLIENT_ID_BYTES: Final = 16
+_LONGEST_ID: Final = 9  # bytes of a message id on the wire
 
 
 def digest(method: str, arguments: bytes) -> bytes:
@@ -36,6 +37,17 @@ def digest(method: str, arguments: bytes) -> bytes:
     state = _keyed(method).copy()
     state.update(arguments)
     return state.digest()
+
+
+def digests(method: str, requests: Iterable[bytes]) -> bytes:
+    """The digests of several requests of one method, in one piece."""
+    keyed = _keyed(method)
+    made = []
+    for arguments in requests:
+        state = keyed.copy()
+        state.update(arguments)
+        made.append(state.digest())
+    return b"".join(made)
 
 
 @cache
@@ -74,6 +86,49 @@ class Receipt(msgspec.Struct, frozen=True, array_like=True, gc=False):
         size = len(self.result)
         return size if self.error is None else size + len(_encode(self.error))
 
+    @property
+    def last(self) -> int:
+        """The highest number this is the receipt of."""
+        return self.seq
+
+    def of(self, seq: int) -> "Receipt | None":
+        """The receipt of a number, None if it is another's."""
+        return self if seq == self.seq else None
+
+
+class IdReceipts(msgspec.Struct, frozen=True, gc=False):
+    """Receipts of consecutive numbers, from ``seq`` on, whose results are consecutive ids."""
+
+    seq: int
+    first_id: int
+    digests: bytes
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.digests) // DIGEST_BYTES
+
+    @property
+    def last(self) -> int:
+        """The highest number among them."""
+        return self.seq + self.count - 1
+
+    @property
+    def answer_bytes(self) -> int:
+        """At most the size of what the client is told."""
+        return self.count * len(_encode(self.first_id + self.count - 1))
+
+    def of(self, seq: int) -> Receipt | None:
+        """The receipt of a number, None if it is not among them."""
+        index = seq - self.seq
+        if not 0 <= index < self.count:
+            return None
+        one = self.digests[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]
+        return Receipt(seq, one, None, msgspec.Raw(_encode(self.first_id + index)))
+
+
+Receipts = Receipt | IdReceipts
+
 
 class Stored(msgspec.Struct, frozen=True, array_like=True):
     """The receipts of one channel and one batch, as one row keeps them.
@@ -92,26 +147,33 @@ _decode_number = msgspec.msgpack.Decoder(_Number).decode
 _decode_numbers = msgspec.msgpack.Decoder(list[_Number]).decode
 
 
-def store_receipts(receipts: list[Receipt]) -> bytes:
+def store_receipts(receipts: Iterable[Receipts]) -> bytes:
     """Receipts in rising order as the bytes of one row."""
-    runs: list[tuple[int, int, bytes]] = []
+    runs: list[tuple[int, int, bytearray]] = []
     others: list[Receipt] = []
-    joined: list[bytes] = []
-    first_seq = first_id = 0
-    for receipt, number in zip(receipts, _numbers(receipts), strict=True):
-        if number is None:
-            others.append(receipt)
+    for together, group in groupby(receipts, lambda each: isinstance(each, IdReceipts)):
+        alike: list[Any] = list(group)
+        if together:
+            for each in alike:
+                _join(runs, each.seq, each.first_id, each.digests)
             continue
-        length = len(joined)
-        if joined and receipt.seq == first_seq + length and number == first_id + length:
-            joined.append(receipt.digest)
-            continue
-        if joined:
-            runs.append((first_seq, first_id, b"".join(joined)))
-        first_seq, first_id, joined = receipt.seq, number, [receipt.digest]
-    if joined:
-        runs.append((first_seq, first_id, b"".join(joined)))
-    return _encode(Stored(runs, others))
+        for receipt, number in zip(alike, _numbers(alike), strict=True):
+            if number is None:
+                others.append(receipt)
+            else:
+                _join(runs, receipt.seq, number, receipt.digest)
+    return _encode((runs, others))
+
+
+def _join(runs: list[tuple[int, int, bytearray]], seq: int, number: int, digests: bytes) -> None:
+    """Add receipts of ids to the last run if they continue it, else as a run of their own."""
+    if runs:
+        first_seq, first_id, joined = runs[-1]
+        length = len(joined) // DIGEST_BYTES
+        if seq == first_seq + length and number == first_id + length:
+            joined += digests
+            return
+    runs.append((seq, number, bytearray(digests)))
 
 
 def _numbers(receipts: list[Receipt]) -> Sequence[int | None]:
@@ -154,10 +216,10 @@ class ServerChannel(msgspec.Struct):
     last: int = 0
     floor: int = 1
     known: bool = False
-    receipts: dict[int, Receipt] = msgspec.field(default_factory=dict)  # in rising order of seq
+    receipts: dict[int, Receipts] = msgspec.field(default_factory=dict)  # in rising order of seq
     answer_bytes: int = 0
 
-    def keep(self, receipts: Iterable[Receipt]) -> None:
+    def keep(self, receipts: Iterable[Receipts]) -> None:
         """Add receipts in rising order, above those that are here."""
         for receipt in receipts:
             self.receipts[receipt.seq] = receipt
@@ -173,9 +235,20 @@ class ServerChannel(msgspec.Struct):
 
     def _forget_confirmed(self) -> None:
         floor = self.floor
-        confirmed = list(takewhile(lambda seq: seq < floor, self.receipts))
-        for seq in confirmed:
-            self.answer_bytes -= self.receipts.pop(seq).answer_bytes
+        confirmed = list(takewhile(lambda each: each.last < floor, self.receipts.values()))
+        for each in confirmed:
+            del self.receipts[each.seq]
+            self.answer_bytes -= each.answer_bytes
+
+    def receipt(self, seq: int) -> Receipt | None:
+        """The receipt of a number from the floor on."""
+        if seq < self.floor:
+            return None
+        found = self.receipts.get(seq)
+        if found is not None:
+            return found.of(seq)
+        before = takewhile(lambda each: each.seq < seq, self.receipts.values())
+        return next((each.of(seq) for each in before if each.last >= seq), None)
 
     def status(self, seq: int) -> str:
         """What became of a number, as ``request.status`` says it.
@@ -186,7 +259,7 @@ class ServerChannel(msgspec.Struct):
             return "unknown"
         if seq > self.last:
             return "not_applied" if seq >= self.floor else "unknown"
-        receipt = self.receipts.get(seq)
+        receipt = self.receipt(seq)
         if receipt is None:
             return "unknown"
         return "applied" if receipt.error is None else "failed"
@@ -204,7 +277,7 @@ class ChannelRun:
         self._base = base
         self.last = base.last
         self.floor = base.floor
-        self.decided: list[Receipt] = []  # in rising order of seq
+        self.decided: list[Receipts] = []  # in rising order of seq
         self._answer_bytes = base.answer_bytes
 
     def judge(self, seq: int, floor: int, identity: bytes) -> Verdict:
@@ -222,6 +295,19 @@ class ChannelRun:
             return Verdict.DROP
         return Verdict.ANSWER if receipt.digest == identity else Verdict.REUSED
 
+    def takes(self, seq: int, count: int, lowest_floor: int, highest_floor: int) -> bool:
+        """Whether so many numbers from ``seq`` on, sent with these floors, may all be decided.
+
+        False also where that cannot be told at a glance; each must then be judged by itself.
+        """
+        floor = max(self.floor, lowest_floor)
+        return (
+            seq == max(self.last, floor - 1) + 1
+            and seq >= max(self.floor, highest_floor)
+            and seq + count - floor <= MAX_UNDECIDED
+            and self._answer_bytes + count * _LONGEST_ID <= MAX_ANSWER_BYTES
+        )
+
     @property
     def next(self) -> int:
         """The only number that can be decided now."""
@@ -234,15 +320,14 @@ class ChannelRun:
         if self._answer_bytes <= MAX_ANSWER_BYTES:
             return False
         kept = (*self._base.receipts.values(), *self.decided)
-        self._answer_bytes = sum(each.answer_bytes for each in kept if each.seq >= self.floor)
+        self._answer_bytes = sum(each.answer_bytes for each in kept if each.last >= self.floor)
         return self._answer_bytes > MAX_ANSWER_BYTES
 
     def receipt(self, seq: int) -> Receipt | None:
         """The receipt of a number decided before, in this run or earlier."""
-        place = bisect_left(self.decided, seq, key=_seq)
-        if place < len(self.decided) and self.decided[place].seq == seq:
-            return self.decided[place]
-        return self._base.receipts.get(seq)
+        place = bisect_right(self.decided, seq, key=_seq)
+        found = self.decided[place - 1].of(seq) if place else None
+        return self._base.receipt(seq) if found is None else found
 
     def decide(self, receipt: Receipt) -> None:
         """Note how the next number was decided."""
@@ -250,8 +335,15 @@ class ChannelRun:
         self.decided.append(receipt)
         self._answer_bytes += receipt.answer_bytes
 
+    def decide_all(self, receipts: IdReceipts, highest_floor: int) -> None:
+        """Note how numbers were decided that it :meth:`takes`."""
+        self.floor = max(self.floor, highest_floor)
+        self.last = receipts.last
+        self.decided.append(receipts)
+        self._answer_bytes += receipts.answer_bytes
 
-def _seq(receipt: Receipt) -> int:
+
+def _seq(receipt: Receipts) -> int:
     return receipt.seq
 
 

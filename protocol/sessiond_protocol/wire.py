@@ -10,7 +10,7 @@ gigabytes of empty arrays, and only the typed decoding of a slice is safe agains
 """
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Annotated, Any, Final, Literal
 
@@ -145,14 +145,16 @@ def decode_frames(data: bytes, sizes: list[int]) -> Iterable[Frame]:
     if len(sizes) > 1 and head in (_REQUEST_HEAD, _RESPONSE_HEAD):
         starts = accumulate(sizes[:-1], initial=0)
         if all(data.startswith(head, start) for start in starts):
-            array = _array_head(len(sizes)) + data
+            array = array_of((data,), len(sizes))
             with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 return _decode_placed(array) if head == _REQUEST_HEAD else _decode_responses(array)
     return _one_by_one(data, sizes)
 
 
-def _array_head(length: int) -> bytes:
-    return b"\xdd" + length.to_bytes(4)
+def array_of(values: Sequence[bytes | msgspec.Raw], count: int | None = None) -> bytes:
+    """An array of values that are encoded already, ``count`` of them if not one in each piece."""
+    length = len(values) if count is None else count
+    return b"".join((b"\xdd", length.to_bytes(4), *values))
 
 
 def _one_by_one(data: bytes, sizes: list[int]) -> Iterator[Frame]:

@@ -18,7 +18,7 @@ from sessiond.sqlite.ask import rows
 from sessiond.sqlite.backup import Copy
 from sessiond.sqlite.batch import Batch
 from sessiond.sqlite.handlers import HANDLERS
-from sessiond.sqlite.handlers.messages import append_staged
+from sessiond.sqlite.handlers.messages import append_all
 from sessiond.sqlite.jobs import backup, check, copying, vacuum
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests.message import MessageAppend
@@ -151,7 +151,7 @@ def _answer_early() -> None:
 
 def _trip_over(content: str) -> None:
     """Let one message fail after it was stored."""
-    append, staged = HANDLERS[MessageAppend], append_staged
+    append, together = HANDLERS[MessageAppend], append_all
 
     def tripping(batch: Batch, request: MessageAppend) -> Any:
         result = append(batch, request)
@@ -159,11 +159,12 @@ def _trip_over(content: str) -> None:
             raise Failure(Code.INTEGRITY, "tripped")
         return result
 
-    def untripped(batch: Batch, request: MessageAppend) -> int | None:
-        return None if request.message.content == content else staged(batch, request)
+    def untripped(batch: Batch, appends: list[MessageAppend]) -> int | None:
+        trips = any(append.message.content == content for append in appends)
+        return None if trips else together(batch, appends)
 
     HANDLERS[MessageAppend] = tripping
-    _replace(transaction, "append_staged", untripped)
+    _replace(transaction, "append_all", untripped)
 
 
 def _audit(path: str) -> None:

@@ -121,6 +121,10 @@ class Index:
         """A message was inserted."""
         raise NotImplementedError
 
+    def added_all(self, batch: Batch, first_id: int, contents: list[str | None]) -> None:
+        """Several messages were inserted."""
+        raise NotImplementedError
+
     def removing_session(self, batch: Batch, session_id: str) -> None:
         """All messages of a session are about to be deleted."""
         raise NotImplementedError

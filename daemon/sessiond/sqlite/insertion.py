@@ -6,6 +6,7 @@ were foretold is asked after each insertion. If not, or if a row cannot be store
 taken back and the batch run again, row by row.
 """
 
+from collections.abc import Collection
 from itertools import chain
 from typing import Any, Final
 
@@ -49,6 +50,18 @@ class Insertion:
         self._last_id += 1
         self._rows.append(row)
         return self._last_id
+
+    def takes_all(self, session_ids: Collection[str]) -> bool:
+        """The same of several sessions."""
+        return self._last_id is not None and self._sessions.issuperset(session_ids)
+
+    def stage_all(self, rows: list[tuple[Any, ...]]) -> int:
+        """The same of several rows; the id of the first."""
+        assert self._last_id is not None
+        first = self._last_id + 1
+        self._last_id += len(rows)
+        self._rows += rows
+        return first
 
     def inserted(self, session_id: str, message_id: int) -> None:
         """A row was inserted by itself, with nothing staged before it."""

@@ -8,7 +8,7 @@ import apsw
 from sessiond.sqlite.ask import rows, value
 from sessiond_protocol.channel import (
     ChannelRun,
-    Receipt,
+    Receipts,
     ServerChannel,
     load_receipts,
     store_receipts,
@@ -113,7 +113,7 @@ class Channels:
             if not run.decided:
                 continue
             clients.append((client_id, run.last, run.floor, now))
-            kept = [receipt for receipt in run.decided if receipt.seq >= run.floor]
+            kept = [receipt for receipt in run.decided if receipt.last >= run.floor]
             if kept:
                 receipts.append((client_id, run.last, kept[0].seq, store_receipts(kept)))
             confirmed.append((client_id, run.floor))
@@ -164,5 +164,5 @@ class Channels:
         return [(client_id, last_seen) for client_id, last_seen in found]
 
 
-def _seq(receipt: Receipt) -> int:
+def _seq(receipt: Receipts) -> int:
     return receipt.seq

@@ -47,6 +47,16 @@ class SearchIndex(Index):
             if pairs is not None:
                 staged.pairs[message_id] = pairs
 
+    def added_all(self, batch: Batch, first_id: int, contents: list[str | None]) -> None:
+        """The same for several, with rising ids."""
+        staged = batch.staged
+        staged.pending.update(dict.fromkeys(range(first_id, first_id + len(contents))))
+        for message_id, content in enumerate(contents, first_id):
+            if content is not None and not content.isascii():
+                pairs = pairs_of(content)
+                if pairs is not None:
+                    staged.pairs[message_id] = pairs
+
     def removing_session(self, batch: Batch, session_id: str) -> None:
         """Take a session's rows out of the indexes, with the texts that were indexed."""
         last = self._forget_pending(batch, session_id)

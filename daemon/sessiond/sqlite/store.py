@@ -25,7 +25,7 @@ from sessiond.sqlite.retention import Retention, Rule
 from sessiond.sqlite.search_index import index_for
 from sessiond.sqlite.sizes import Sizes
 from sessiond.sqlite.transaction import EndedTransaction, Run, RunAgain, refuse_batch
-from sessiond.work import Outcome, Work, refusal
+from sessiond.work import Appended, Entry, Outcome, one_by_one, refusal
 from sessiond_protocol.errors import Code
 from sessiond_protocol.requests.feed import Event
 from sessiond_protocol.requests.server import ServerHello
@@ -135,7 +135,7 @@ class Store:
 
     # --- batches ---------------------------------------------------------------------------
 
-    def apply(self, works: Sequence[Work]) -> Applied:
+    def apply(self, works: Sequence[Entry]) -> Applied:
         """Apply a batch in one transaction; see :meth:`sessiond.database.Database.apply`."""
         started = time.monotonic()
         careful = False
@@ -186,7 +186,7 @@ class Store:
 
     def _run(
         self,
-        works: Sequence[Work],
+        works: Sequence[Entry],
         careful: bool,
         left_out: dict[int, Outcome],
         runs: int,
@@ -196,7 +196,8 @@ class Store:
         insertion = self._insertions.take(self.access.foreign_commits)
         index = index_for(self.access, self._rebuild.next_cursor)
         batch = Batch(self.connection, index, None if careful else insertion)
-        outcomes = Run(batch, self._channels.get, careful=careful, left_out=left_out).apply(works)
+        run = Run(batch, self._channels.get, careful=careful, left_out=left_out)
+        decided, outcomes = run.apply(works)
         batch.finish()
         self._crash_point("before receipts")
         self._channels.write(batch.runs.items(), time.time())
@@ -208,6 +209,7 @@ class Store:
             self._insertions.give_back(insertion)
         self._merging.written()
         return Applied(
+            decided,
             self._told_apart(outcomes),
             batch.events,
             batch.last_message_id,
@@ -218,25 +220,27 @@ class Store:
             max(0.0, committed - applied - worked),
         )
 
-    def _told_apart(self, outcomes: list[Outcome]) -> list[Outcome]:
+    def _told_apart(self, outcomes: list[Outcome | Appended]) -> list[Outcome | Appended]:
         """SQLite says that the disk is full also when there is no message id left."""
         full = [
             index
             for index, outcome in enumerate(outcomes)
-            if outcome.error is not None and outcome.error[0] == Code.DISK_FULL
+            if isinstance(outcome, Outcome)
+            and outcome.error is not None
+            and outcome.error[0] == Code.DISK_FULL
         ]
         if full and rows(self.connection, _LAST_ID) == [(_HIGHEST_ID,)]:
             for index in full:
                 outcomes[index] = refusal(Code.DATABASE, "no message id is left above 2**63 - 1")
         return outcomes
 
-    def _not_now(self, works: Sequence[Work], runs: int, started: float) -> Applied:
+    def _not_now(self, works: Sequence[Entry], runs: int, started: float) -> Applied:
         reason = self.access.watch.refusal or ""
         self.access.rollback()
         return self._refused(works, Code.DATABASE, reason, runs, started)
 
     def _failed_batch(
-        self, error: BaseException, works: Sequence[Work], runs: int, started: float
+        self, error: BaseException, works: Sequence[Entry], runs: int, started: float
     ) -> Applied:
         """The batch's own statements failed: no request is the culprit, all are refused."""
         self.access.rollback()
@@ -245,7 +249,7 @@ class Store:
         return self._refused(works, Code.DATABASE, str(error), runs, started)
 
     def _refused_like(
-        self, outcome: Outcome, works: Sequence[Work], runs: int, started: float
+        self, outcome: Outcome, works: Sequence[Entry], runs: int, started: float
     ) -> Applied:
         code, message, _ = outcome.error or (Code.DATABASE.value, "the batch failed", None)
         if code not in (Code.DISK_FULL, Code.DATABASE):
@@ -253,11 +257,12 @@ class Store:
         return self._refused(works, Code(code), message, runs, started)
 
     def _refused(
-        self, works: Sequence[Work], code: Code, message: str, runs: int, started: float
+        self, works: Sequence[Entry], code: Code, message: str, runs: int, started: float
     ) -> Applied:
         spent = time.monotonic() - started
-        outcomes = refuse_batch(works, self._channels.readable, code, message)
-        return Applied(outcomes, [], 0, runs, spent, 0.0, 0.0)
+        single = one_by_one(works)
+        outcomes = refuse_batch(single, self._channels.readable, code, message)
+        return Applied(single, outcomes, [], 0, runs, spent, 0.0, 0.0)
 
     def _damaged(self, damage: IndexDamaged | FileDamaged) -> None:
         if isinstance(damage, IndexDamaged):

@@ -8,7 +8,7 @@ of a third run.
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import apsw
 import msgspec
@@ -16,13 +16,14 @@ import msgspec
 from sessiond.sqlite.batch import Batch
 from sessiond.sqlite.damage import damage_of
 from sessiond.sqlite.handlers import HANDLERS
-from sessiond.sqlite.handlers.messages import append_staged
+from sessiond.sqlite.handlers.messages import append_all
 from sessiond.sqlite.insertion import NotInserted
-from sessiond.work import Fate, Outcome, Work, refusal
+from sessiond.work import Appended, Burst, Entry, Fate, Outcome, Work, refusal
 from sessiond_protocol.channel import (
     MAX_ANSWER_BYTES,
     MAX_UNDECIDED,
     ChannelRun,
+    IdReceipts,
     Receipt,
     ServerChannel,
     Verdict,
@@ -35,6 +36,9 @@ from sessiond_protocol.requests.server import BatchApply
 
 _encode = msgspec.msgpack.Encoder().encode
 _NIL = msgspec.Raw(_encode(None))
+
+# They have the rows that are staged inserted where they must.
+_STAGING: Final = (MessageAppend, MessageAppendMany)
 
 
 class RunAgain(Exception):
@@ -64,22 +68,59 @@ class Run:
         self._careful = careful
         self._left_out = left_out
 
-    def apply(self, works: Sequence[Work]) -> list[Outcome]:
-        """An outcome per request, in order."""
+    def apply(self, works: Sequence[Entry]) -> tuple[list[Entry], list[Outcome | Appended]]:
+        """The requests, in order, and an outcome for each; bursts may have been taken apart."""
+        decided: list[Entry] = []
+        outcomes: list[Outcome | Appended] = []
+        index = 0
         try:
-            outcomes = [self._one(index, work) for index, work in enumerate(works)]
+            for work in works:
+                if isinstance(work, Burst):
+                    appended = self._together(work)
+                    if appended is None:
+                        single = work.works()
+                        outcomes += [self._one(*each) for each in enumerate(single, index)]
+                        decided += single
+                    else:
+                        outcomes.append(appended)
+                        decided.append(work)
+                else:
+                    outcomes.append(self._one(index, work))
+                    decided.append(work)
+                index += work.count
             self._batch.flush_rows()
         except NotInserted as error:
             raise RunAgain from error
-        return outcomes
+        return decided, outcomes
+
+    def _together(self, burst: Burst) -> Appended | None:
+        """Apply a burst as one; None: its appends must be looked at one by one."""
+        if self._careful or self._left_out or time.monotonic() > burst.deadline:
+            return None
+        run = self._channel(burst.channel)
+        floors = burst.floors
+        if not run.takes(burst.seq, burst.count, min(floors), max(floors)):
+            return None
+        try:
+            first_id = append_all(self._batch, burst.requests)
+        except Exception as error:
+            raise RunAgain from error
+        if first_id is None:
+            return None
+        run.decide_all(IdReceipts(burst.seq, first_id, burst.digests), max(floors))
+        return Appended(first_id)
+
+    def _channel(self, client_id: bytes) -> ChannelRun:
+        run = self._batch.runs.get(client_id)
+        if run is None:
+            run = self._batch.runs[client_id] = ChannelRun(self._load(client_id))
+        return run
 
     def _one(self, index: int, work: Work) -> Outcome:
         client_id, seq = work.channel, work.seq
         if client_id is None or seq is None:
             return self._decide(index, work)
-        run = self._batch.runs.get(client_id)
-        if run is None:
-            run = self._batch.runs[client_id] = ChannelRun(self._load(client_id))
+        run = self._channel(client_id)
         verdict = run.judge(seq, work.floor, work.digest)
         if verdict is not Verdict.DECIDE:
             return _without_deciding(verdict, run, work)
@@ -100,14 +141,7 @@ class Run:
         if time.monotonic() > work.deadline:
             return _failed(Code.TIMEOUT, "the request's time ran out before it was applied")
         batch, request = self._batch, work.request
-        if type(request) is MessageAppend and not self._careful:
-            try:
-                message_id = append_staged(batch, request)
-            except Exception as error:
-                raise RunAgain from error
-            if message_id is not None:
-                return Outcome(Fate.APPLIED, msgspec.Raw(_encode(message_id)))
-        elif type(request) is not MessageAppendMany:  # that has them inserted where it must
+        if type(request) not in _STAGING:
             batch.flush_rows()
         if self._careful or type(request) is BatchApply:
             return self._in_savepoint(index, work)

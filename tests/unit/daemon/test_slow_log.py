@@ -12,7 +12,6 @@ from sessiond_protocol.requests import Request
 from sessiond_protocol.requests.session import SessionGet
 from tests.unit.daemon.stores import appending, works
 
-APPLIED = Applied([], [], 1, 1, 0.25, 0.5, 1.0)
 
 
 class Peer:
@@ -21,6 +20,10 @@ class Peer:
     closed = False
     client_id: bytes | None = None
     label = "gateway (pid 7, uid 1000)"
+
+
+def applied(*batch: Work) -> Applied:
+    return Applied(batch, [], [], 1, 1, 0.25, 0.5, 1.0)
 
 
 def received(request: Request[Any], at: float) -> Work:
@@ -32,7 +35,7 @@ def received(request: Request[Any], at: float) -> Work:
 
 def test_a_slow_batch_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
     batch = [received(appending("s", "x"), at) for at in (10.0, 8.0, 11.9)]
-    SlowLog(1.0).batch(batch, APPLIED, taken=10.2, committed=12.0)
+    SlowLog(1.0).batch(applied(*batch), taken=10.2, committed=12.0)
     (line,) = caplog.records
     assert line.getMessage() == "slow write"
     assert extras(line) == {
@@ -62,6 +65,6 @@ def test_what_is_quick_enough_is_not_said(
     threshold: float, caplog: pytest.LogCaptureFixture
 ) -> None:
     slow = SlowLog(threshold)
-    slow.batch([received(appending("s", "x"), 10.0)], APPLIED, taken=10.2, committed=12.0)
+    slow.batch(applied(received(appending("s", "x"), 10.0)), taken=10.2, committed=12.0)
     slow.read(received(SessionGet(session_id="s"), 10.0), started=11.5, answered=12.0)
     assert caplog.records == []

@@ -57,10 +57,9 @@ def test_a_batch_is_counted_by_outcome() -> None:
     for work in batch:
         work.received = 1.0
     outcomes = [Outcome(Fate.APPLIED), Outcome(Fate.FAILED), Outcome(Fate.APPLIED)]
-    stats.batch(batch, Applied(outcomes, [], 1, 2, 0.1, 0.2, 0.3), taken=1.5, committed=2.0)
-    stats.batch(
-        batch[:1], Applied(outcomes[:1], [], 1, 1, 0.1, 0.2, 0.3, 0.25), taken=1.5, committed=2
-    )
+    stats.batch(Applied(batch, outcomes, [], 1, 2, 0.1, 0.2, 0.3), taken=1.5, committed=2.0)
+    second = Applied(batch[:1], outcomes[:1], [], 1, 1, 0.1, 0.2, 0.3, 0.25)
+    stats.batch(second, taken=1.5, committed=2.0)
     snapshot = stats.snapshot()
     assert snapshot["batches"] == 2
     assert snapshot["replayed_batches"] == 1

@@ -76,7 +76,7 @@ class Database:
     def apply(self, works: Sequence[Work]) -> Applied:
         self.batches.append([work.msgid for work in works])
         self.hook()
-        return Applied([self.outcome] * len(works), [], 7, 1, 0.1, 0.2, 0.3)
+        return Applied(works, [self.outcome] * len(works), [], 7, 1, 0.1, 0.2, 0.3)
 
     def greet(self, hello: ServerHello) -> Greeting:
         if hello.client == "one too many":

@@ -1,5 +1,6 @@
 """Messages: append, replace, clear."""
 
+from collections import Counter
 from typing import Any
 
 import apsw
@@ -27,15 +28,29 @@ def append(batch: Batch, request: requests.MessageAppend) -> int:
     return _store(batch, request.session_id, request.message)
 
 
-def append_staged(batch: Batch, request: requests.MessageAppend) -> int | None:
-    """Append a message that needs no statement of its own; None: it does, nothing was done.
+def append_all(batch: Batch, appends: list[requests.MessageAppend]) -> int | None:
+    """Append messages that need no statements of their own; the id of the first.
 
-    No request is refused here. Any error leaves the run in a state that only a rollback mends.
+    None: one of them does, nothing was done. No request is refused here. Any error leaves the
+    run in a state that only a rollback mends.
     """
-    session_id, message, insertion = request.session_id, request.message, batch.insertion
-    if insertion is None or message.message_key is not None or message.content_value is not None:
+    insertion = batch.insertion
+    sessions = Counter([append.session_id for append in appends])
+    if insertion is None or not insertion.takes_all(sessions):
         return None
-    return _add_row(batch, session_id, message) if insertion.takes(session_id) else None
+    messages = [append.message for append in appends]
+    if any(m.message_key is not None or m.content_value is not None for m in messages):
+        return None
+    calls = Counter[str]()
+    for append in appends:
+        if append.message.tool_call_count:
+            calls[append.session_id] += append.message.tool_call_count
+    first = insertion.stage_all([_row(append.session_id, append.message) for append in appends])
+    batch.last_message_id = first + len(appends) - 1
+    for session_id, count in sessions.items():
+        batch.count(session_id, count, calls[session_id])
+    batch.index.added_all(batch, first, [message.content for message in messages])
+    return first
 
 
 @handles(requests.MessageAppendMany)
@@ -122,11 +137,23 @@ def _store(batch: Batch, session_id: str, message: Message) -> int:
 
 def _add_row(batch: Batch, session_id: str, message: Message) -> int:
     """The message's row, its share of the counters, and its place in the index."""
-    content = message.content
-    row = (
+    row = _row(session_id, message)
+    insertion = batch.insertion
+    if insertion is not None and insertion.takes(session_id):
+        message_id = insertion.stage(row)
+    else:
+        message_id = _insert(batch, session_id, row)
+    batch.last_message_id = message_id
+    batch.count(session_id, 1, message.tool_call_count)
+    batch.index.added(batch, message_id, message.content)
+    return message_id
+
+
+def _row(session_id: str, message: Message) -> tuple[Any, ...]:
+    return (
         session_id,
         message.role,
-        content,
+        message.content,
         message.tool_call_id,
         message.tool_calls,
         message.tool_name,
@@ -137,15 +164,6 @@ def _add_row(batch: Batch, session_id: str, message: Message) -> int:
         message.reasoning_details,
         message.codex_reasoning_items,
     )
-    insertion = batch.insertion
-    if insertion is not None and insertion.takes(session_id):
-        message_id = insertion.stage(row)
-    else:
-        message_id = _insert(batch, session_id, row)
-    batch.last_message_id = message_id
-    batch.count(session_id, 1, message.tool_call_count)
-    batch.index.added(batch, message_id, content)
-    return message_id
 
 
 def _insert(batch: Batch, session_id: str, row: tuple[Any, ...]) -> int:
