@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -24,6 +24,9 @@ from sessiond_protocol.requests import Kind
 from sessiond_protocol.requests.server import RequestStatus, ServerHello
 
 log = logging.getLogger("sessiond.writer")
+
+# Without work for so long the writer has time for what was put off.
+_QUIET_SECONDS: Final = 0.05
 
 Delivery = tuple[Any, bytes, list[Entry]]  # a connection, its answers' bytes, what they answer
 Deliver = Callable[[list[Delivery]], None]
@@ -58,7 +61,7 @@ class Writer:
         self._welcome = welcome
         self._committed = committed
         self._alarm = alarm
-        self._more_care = False
+        self._more_care = self._just_served = False
         self._thread = threading.Thread(target=self._run, name="writer", daemon=True)
 
     def start(self) -> None:
@@ -84,10 +87,15 @@ class Writer:
 
     def turn(self, patience: float | None = 1.0) -> bool:
         """One step: wait up to ``patience`` seconds for work, do it. False when all is done."""
-        open_still = self._inbox.wait(0.0 if self._more_care else patience)
+        if self._more_care:
+            patience = 0.0
+        elif self._just_served:
+            patience = _QUIET_SECONDS if patience is None else min(patience, _QUIET_SECONDS)
+        open_still = self._inbox.wait(patience)
         for errand in self._inbox.take_errands():
             self._run_errand(errand)
         works = self._gather()
+        self._just_served = bool(works)
         if works:
             self._serve(works)
         self._more_care = False  # also if the care fails: failing over and over must not spin

@@ -61,13 +61,14 @@ class WriteAccess:
         crash_point: CrashPoint,
     ) -> None:
         self.connection = connection
+        # Before the schema is read: a change in between is then noticed by the next look.
+        self._data_version: int = value(connection, "PRAGMA data_version")
         self.meta = Meta(connection)
         self.watch = SchemaWatch(connection, clock)
         self.health = IndexHealth(self.meta.committed.index_state)
         self.foreign_commits = 0
         self.crash_point = crash_point
         self._check_files = check_files
-        self._data_version: int = value(connection, "PRAGMA data_version")
         self._judge_index()
 
     def reload(self) -> None:
@@ -81,13 +82,17 @@ class WriteAccess:
     # --- looking ---------------------------------------------------------------------------
 
     def look(self) -> None:
-        """Notice what other programs did since the last look, inside a transaction or not."""
+        """Notice what other programs did since the last look, inside a transaction or not.
+
+        Without a commit of another connection the schema is what it was.
+        """
         data_version = value(self.connection, "PRAGMA data_version")
-        if data_version != self._data_version:
-            self._data_version = data_version
-            self.foreign_commits += 1
+        if data_version == self._data_version:
+            return
         if self.watch.inspect():
             self._judge_index()
+        self._data_version = data_version
+        self.foreign_commits += 1
 
     def _judge_index(self) -> None:
         if not self.words_are_followed and not self.health.words:

@@ -25,6 +25,8 @@ from sessiond.sqlite.retention import Retention
 log = logging.getLogger("sessiond.care")
 
 _RETRY_SECONDS: Final = 10.0
+# While there is other work, somebody waits for what a look between two batches delays.
+_BETWEEN_TURNS: Final = 0.05
 _MOST_DAMAGES: Final = 4  # one after the other, before taking a break
 
 
@@ -52,7 +54,7 @@ class Care:
         self._retention = retention
         self._optimizing = Optimizing(access, clock)
         self._releasing = Releasing(access, clock)
-        self._not_before = 0.0
+        self._last_turn = self._not_before = float("-inf")
         self._failed_until = float("-inf")
         self._damages = 0
         self._repair_after = float("-inf")
@@ -64,6 +66,9 @@ class Care:
         Raises :class:`FileDamaged` and :class:`UnsafeFile`.
         """
         started = self._clock()
+        if not (idle or started >= self._last_turn + _BETWEEN_TURNS or self._checkpoints.due):
+            return False
+        self._last_turn = started
         try:
             self._access.look()
             self._notice()

@@ -122,6 +122,16 @@ class Checkpoints:
         """Another program committed: how long the log is now is not known."""
         self._unknown = True
 
+    @property
+    def due(self) -> bool:
+        """Whether the log is so long that something should be done even while others wait."""
+        return self._must_move or self.bytes > self._limits.soft
+
+    @property
+    def _must_move(self) -> bool:
+        grown = self.pages - self._tried_pages
+        return grown >= self._due_pages <= self.pages - self.last.checkpointed
+
     def step(self, idle: bool) -> None:
         """Checkpoint if it is time for it; raises what SQLite raises for a damaged file."""
         now = self._clock()
@@ -134,12 +144,10 @@ class Checkpoints:
         self._watch(now)
 
     def _due(self, idle: bool, now: float) -> bool:
-        unmoved = self.pages - self.last.checkpointed
-        grown = self.pages - self._tried_pages
-        if idle:
-            again = now - self._tried_at >= _AGAIN_SECONDS
-            return self._unknown or (unmoved > 0 and (grown > 0 or again))
-        return unmoved >= self._due_pages and grown >= self._due_pages
+        if not idle:
+            return self._must_move
+        again = self.pages > self._tried_pages or now - self._tried_at >= _AGAIN_SECONDS
+        return self._unknown or (self.pages > self.last.checkpointed and again)
 
     def _shrink(self, now: float) -> None:
         """Try TRUNCATE: a little every second, longer but seldom when the log is far too long."""
