@@ -156,8 +156,10 @@ class AsyncStore(Store):
 
     def _later(self, request: Request[T]) -> "WriteFuture[T]":
         """Hand a write over; the future of its result."""
-        self._check_open()
-        self._raise_failure()
+        if self._closed:
+            self._check_open()
+        if self._failure is not None:
+            self._raise_failure()
         shared = self._shared()
         call = Call(request, clock() + self._timeout)
         future: WriteFuture[T] = WriteFuture(shared.pump, call)

@@ -14,17 +14,14 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_welcome = msgspec.msgpack.Decoder(Welcome).decode
 
 
+HELLO: Final = 0  # the message id of the first request of a connection
+
 # Until the first hello is answered the daemon's own limit is not known.
 ASSUMED_MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 
 
-def max_request_bytes(welcome: Welcome | None) -> int:
-    """How large a request may be, as far as it is known."""
-    return ASSUMED_MAX_REQUEST_BYTES if welcome is None else welcome.limits.max_request_bytes
-
-
 def hello(channel: ClientChannel, client_id: bytes, database: str, program: str) -> bytes:
-    """The first request of a connection; its message id is 0."""
+    """The first request of a connection."""
     request = ServerHello(
         protocol=wire.PROTOCOL_VERSION,
         client=program,
@@ -35,7 +32,7 @@ def hello(channel: ClientChannel, client_id: bytes, database: str, program: str)
         sent=channel.sent,
         floor=channel.floor,
     )
-    return wire.request(0, request.METHOD, _encode(request), None)
+    return wire.request(HELLO, request.METHOD, _encode(request), None)
 
 
 def read_welcome(message: wire.ResponseFrame) -> Welcome:

@@ -24,7 +24,7 @@ from sessiond_client._call import (
     decode_result,
     is_refusal,
 )
-from sessiond_client._hello import hello, max_request_bytes, read_welcome
+from sessiond_client._hello import ASSUMED_MAX_REQUEST_BYTES, HELLO, hello, read_welcome
 from sessiond_client._outcomes import Outcomes
 from sessiond_client._watch import Watches
 from sessiond_protocol import wire
@@ -66,7 +66,6 @@ class Link:
         self._calls: dict[int, Call] = {}  # sent, in order
         self._queue: deque[Call] = deque()  # not sent yet
         self._next_msgid = 1
-        self._hello_msgid = 0
         self._pause = FIRST_PAUSE
         self._hole = False  # a write was refused: those after it would be, too
         self.state = State.DOWN
@@ -76,6 +75,7 @@ class Link:
         self.watches = Watches(self)
         self.outcomes = Outcomes()
         self.welcome: Welcome | None = None
+        self._most_bytes, self._most_undecided = ASSUMED_MAX_REQUEST_BYTES, 0
         self.resend_at: float | None = None
         self.trouble: SessiondError | None = None
         self._unanswered_hellos = 0
@@ -108,20 +108,20 @@ class Link:
 
     def start(self, call: Call, now: float) -> None:
         """Send a call, or keep it until there is a connection."""
-        limit = max_request_bytes(self.welcome)
         size = len(call.arguments) + 128
-        if size > limit:
-            message = f"message of {size} bytes exceeds max_request_bytes {limit}"
+        if size > self._most_bytes:
+            message = f"message of {size} bytes exceeds max_request_bytes {self._most_bytes}"
             self._finish(call, error=errors.TooLarge(message))
+        elif not self._queue and self._may_send():
+            self._send(call, now)
         else:
             self._queue.append(call)
-            self._send_queued(now)
 
-    def _room(self) -> bool:
-        if len(self.out) >= MOST_UNSENT:
+    def _may_send(self) -> bool:
+        """Whether there is a connection and room for another call."""
+        if self.state is not State.UP or self._hole or len(self.out) >= MOST_UNSENT:
             return False
-        welcome = self.welcome
-        return welcome is None or self._channel.span < welcome.limits.max_undecided
+        return self._channel.span < self._most_undecided
 
     def refill(self, now: float) -> None:
         """The socket took most of ``out``: add what waits."""
@@ -129,8 +129,6 @@ class Link:
             self._send_queued(now)
 
     def _send(self, call: Call, now: float) -> None:
-        if call.kind is Kind.WRITE and call.seq is None:
-            call.seq = self._channel.number()
         call.sent = True
         call.refused = False
         call.msgid = self._next_msgid
@@ -139,6 +137,8 @@ class Link:
         # The daemon's time for it runs out a little sooner than ours, so that it can still say so.
         ttl = max(0.0, (call.deadline - now) * TTL_SHARE)
         if call.kind is Kind.WRITE:
+            if call.seq is None:
+                call.seq = self._channel.number()
             place = wire.Place(seq=call.seq, floor=self._channel.floor, ttl=ttl)
         elif call.kind is Kind.READ:
             place = wire.Place(after=self._channel.sent or None, ttl=ttl)
@@ -282,9 +282,9 @@ class Link:
     def _answered(self, message: wire.ResponseFrame, now: float) -> None:
         call = self._calls.get(message.msgid)
         if call is None:
-            if message.msgid == self._hello_msgid and self.state is State.GREETING:
+            if message.msgid == HELLO and self.state is State.GREETING:
                 self._welcomed(message, now)
-            elif message.msgid == 0 and message.error is not None:
+            elif message.msgid == HELLO and message.error is not None:
                 raise errors.from_wire(message.error)
             return
         if message.error is not None and is_refusal(call, message.error):
@@ -350,6 +350,8 @@ class Link:
 
     def _welcomed(self, message: wire.ResponseFrame, now: float) -> None:
         self.welcome = welcome = read_welcome(message)
+        self._most_bytes = welcome.limits.max_request_bytes
+        self._most_undecided = welcome.limits.max_undecided
         self.trouble = None
         self._unanswered_hellos = 0
         fate = self._channel.welcomed(welcome.generation, welcome.known, welcome.last)
@@ -383,7 +385,7 @@ class Link:
         self._greet()
 
     def _send_queued(self, now: float) -> None:
-        while self._queue and self.state is State.UP and not self._hole and self._room():
+        while self._queue and self._may_send():
             self._send(self._queue.popleft(), now)
 
     def _finish(

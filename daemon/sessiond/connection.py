@@ -3,13 +3,13 @@
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol, cast
 
 from sessiond.bursts import burst_of
 from sessiond.connection_limits import ConnectionLimits
 from sessiond.decoding import decode_work
+from sessiond.reads_in_order import ReadsInOrder
 from sessiond.work import PARKED, Entry, Work, requests_in
 from sessiond_protocol import wire
 from sessiond_protocol.channel import CLIENT_ID_BYTES
@@ -80,8 +80,7 @@ class Connection(asyncio.Protocol):
         self.opened_at = time.time()
         self.requests = 0
         self.pending = self.pending_bytes = 0
-        self._unanswered: deque[int] = deque()  # numbers of writes, in the order they were sent
-        self._held: list[tuple[int, Work]] = []  # reads that wait for a number
+        self._order = ReadsInOrder()
         self._paused = False
         self._decoding = False  # a large frame is with a decoding thread
         self._superseded = False
@@ -102,7 +101,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The peer is gone or was cut off."""
         self.closed = True
-        self._held.clear()
+        self._order.clear()
         self._hub.closed(self)
 
     def pause_writing(self) -> None:
@@ -223,7 +222,7 @@ class Connection(asyncio.Protocol):
                 self._take(frame, size, works)
         else:
             self.requests += burst.count
-            self._unanswered.extend(range(burst.seq, burst.seq + burst.count))
+            self._order.wrote(range(burst.seq, burst.seq + burst.count))
             works.append(burst)
 
     def _take(self, frame: wire.Frame, size: int, works: list[Entry]) -> None:
@@ -237,7 +236,7 @@ class Connection(asyncio.Protocol):
         kind = request.KIND
         if kind is Kind.WRITE and (work.seq is not None or work.failure is None):
             if work.seq is not None:
-                self._unanswered.append(work.seq)
+                self._order.wrote((work.seq,))
             works.append(work)
             return
         if work.failure is not None:
@@ -292,38 +291,24 @@ class Connection(asyncio.Protocol):
 
     def _read(self, work: Work) -> None:
         self._count(work)
-        if work.seq is not None and self._unanswered and self._unanswered[0] <= work.seq:
-            self._held.append((work.seq, work))
-        else:
+        if not self._order.holds(work):
             self._hub.submit_read(work)
 
     def answered(self, data: bytes, works: Sequence[Entry]) -> None:
         """Answers of this connection, to be sent now."""
-        unanswered = self._unanswered
         for work in works:
             self.pending -= work.count
             self.pending_bytes -= work.size
-            if work.seq is not None and work.kind is Kind.WRITE:
-                for _ in range(min(work.count, len(unanswered))):
-                    unanswered.popleft()
+            self._order.answered(work)
         if self.closed:
             return
-        if self._held:
-            self._release_held()
+        for read in self._order.released():
+            self._hub.submit_read(read)
         self.send(data)
         if self._paused or self._reader.waiting:
             self.process()
         if self._at_end:
             self._close_when_answered()
-
-    def _release_held(self) -> None:
-        lowest = self._unanswered[0] if self._unanswered else None
-        held, self._held = self._held, []
-        for after, work in held:
-            if lowest is not None and lowest <= after:
-                self._held.append((after, work))
-            else:
-                self._hub.submit_read(work)
 
     def send(self, data: bytes) -> None:
         """Hand bytes to the transport."""

@@ -8,17 +8,9 @@ from typing import Any
 import msgspec
 
 from sessiond_protocol import wire
-from sessiond_protocol.channel import (
-    MAX_UNDECIDED,
-    ChannelRun,
-    Receipt,
-    ServerChannel,
-    Verdict,
-    digest,
-    load_receipts,
-    store_receipts,
-)
+from sessiond_protocol.channel import MAX_UNDECIDED, ChannelRun, ServerChannel, Verdict
 from sessiond_protocol.errors import Code
+from sessiond_protocol.receipts import Receipt, digest, load_receipts, store_receipts
 from sessiond_protocol.requests import REQUESTS, Kind, Request
 from sessiond_protocol.requests.server import DatabaseFile, Limits, ServerHello, Welcome
 
