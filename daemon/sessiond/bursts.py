@@ -11,7 +11,7 @@ import msgspec
 
 from sessiond.work import Burst
 from sessiond_protocol import wire
-from sessiond_protocol.channel import digests
+from sessiond_protocol.receipts import digests
 from sessiond_protocol.requests.message import MessageAppend
 
 _METHOD: Final = wire.pack(MessageAppend.METHOD)

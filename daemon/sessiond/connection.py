@@ -5,12 +5,13 @@ import logging
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, cast
 
 from sessiond.bursts import burst_of
 from sessiond.connection_limits import ConnectionLimits
 from sessiond.decoding import decode_work
-from sessiond.work import PARKED, Entry, Work, requests_in
+from sessiond.hub import Hub
+from sessiond.work import PARKED, Entry, Work
 from sessiond_protocol import wire
 from sessiond_protocol.channel import CLIENT_ID_BYTES
 from sessiond_protocol.errors import Code, Failure
@@ -21,43 +22,6 @@ log = logging.getLogger("sessiond.connection")
 
 # Requests decoded between two looks at the bounds.
 _AT_ONCE: Final = 64
-
-
-class Hub(Protocol):
-    """What a connection needs of the daemon around it."""
-
-    def opened(self, connection: "Connection") -> bool:
-        """A connection was made; False refuses it."""
-        ...
-
-    def closed(self, connection: "Connection") -> None:
-        """A connection is gone."""
-        ...
-
-    def submit_writes(self, works: list[Entry]) -> None:
-        """Put requests into the writer's inbox."""
-        ...
-
-    def submit_read(self, work: Work) -> None:
-        """Hand a read to the pool."""
-        ...
-
-    def answer_control(self, connection: "Connection", work: Work) -> Any:
-        """Answer a request on the event loop, ``PARKED``: later. Raises :class:`Failure`."""
-        ...
-
-    def greeted(self, connection: "Connection", hello: ServerHello) -> None:
-        """Hello arrived: take over the channel. Raises :class:`Failure`."""
-        ...
-
-    @property
-    def congested(self) -> bool:
-        """Whether the inbox is full, so that nobody should have more than one request in it."""
-        ...
-
-    def stalled(self, connection: "Connection") -> None:
-        """A connection is not read because the inbox is full."""
-        ...
 
 
 class Connection(asyncio.Protocol):
@@ -127,7 +91,7 @@ class Connection(asyncio.Protocol):
         if not self._reader.waiting and len(data) <= self._limits.largest_whole:
             # Whoever waits for each answer sends one at a time: there is nothing to cut.
             whole = wire.whole_request(data)
-            if whole is not None and not self._must_stop(0):
+            if whole is not None and not self._must_stop():
                 works: list[Entry] = []
                 self._take(whole, len(data), works)
                 self._submit(works)
@@ -149,7 +113,7 @@ class Connection(asyncio.Protocol):
         works: list[Entry] = []
         large = self._limits.thread_decode_bytes
         try:
-            while room := self._room(requests_in(works)):
+            while room := self._room():
                 data, sizes = self._reader.next_frames(room, large)
                 if not sizes:
                     break
@@ -164,16 +128,16 @@ class Connection(asyncio.Protocol):
         self._submit(works)
         self._regulate()
 
-    def _room(self, more: int) -> int:
-        """How many requests may be decoded now, with ``more`` decoded and not handed on yet."""
-        if self._must_stop(more):
+    def _room(self) -> int:
+        """How many requests may be decoded now."""
+        if self._must_stop():
             return 0
         if self._hub.congested:
             return 1
-        return min(_AT_ONCE, self._limits.max_requests - self.pending - more)
+        return min(_AT_ONCE, self._limits.max_requests - self.pending)
 
-    def _must_stop(self, more: int) -> bool:
-        """Whether a bound is reached, with ``more`` requests decoded and not handed on yet.
+    def _must_stop(self) -> bool:
+        """Whether a bound is reached.
 
         While others fill the inbox, one request of each connection still finds its way in:
         else whoever asks for one thing at a time would never come to it.
@@ -183,9 +147,9 @@ class Connection(asyncio.Protocol):
             self._decoding
             or self.closed
             or self._superseded
-            or self.pending + more >= limits.max_requests
+            or self.pending >= limits.max_requests
             or self.pending_bytes >= limits.max_bytes
-            or (self._hub.congested and self.pending + more > 0)
+            or (self._hub.congested and self.pending > 0)
             or self.transport.get_write_buffer_size() > limits.max_answer_bytes
         )
 
@@ -224,6 +188,7 @@ class Connection(asyncio.Protocol):
         else:
             self.requests += burst.count
             self._unanswered.extend(range(burst.seq, burst.seq + burst.count))
+            self._count(burst)
             works.append(burst)
 
     def _take(self, frame: wire.Frame, size: int, works: list[Entry]) -> None:
@@ -238,6 +203,7 @@ class Connection(asyncio.Protocol):
         if kind is Kind.WRITE and (work.seq is not None or work.failure is None):
             if work.seq is not None:
                 self._unanswered.append(work.seq)
+            self._count(work)
             works.append(work)
             return
         if work.failure is not None:
@@ -250,6 +216,7 @@ class Connection(asyncio.Protocol):
                 self._read(work)
             elif kind is Kind.WRITER:
                 self._to_writer(work)
+                self._count(work)
                 works.append(work)
             else:
                 result = self._hub.answer_control(self, work)
@@ -282,12 +249,10 @@ class Connection(asyncio.Protocol):
 
     def _submit(self, works: list[Entry]) -> None:
         if works:
-            self.pending += requests_in(works)
-            self.pending_bytes += sum(work.size for work in works)
             self._hub.submit_writes(list(works))
 
-    def _count(self, work: Work) -> None:
-        self.pending += 1
+    def _count(self, work: Entry) -> None:
+        self.pending += work.count
         self.pending_bytes += work.size
 
     def _read(self, work: Work) -> None:
@@ -335,7 +300,7 @@ class Connection(asyncio.Protocol):
 
     def _regulate(self) -> None:
         """Read the socket only while there is room for what it brings."""
-        stop = self._must_stop(0)
+        stop = self._must_stop()
         if stop and self._hub.congested:
             self._hub.stalled(self)
         if stop and not self._paused:

@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from sessiond.work import Appended, Entry, Outcome
+from sessiond.work import Entry, Outcome
 from sessiond_protocol.requests.feed import Event
 from sessiond_protocol.requests.server import ServerHello
 
@@ -29,7 +29,7 @@ class Applied(msgspec.Struct, frozen=True):
     """
 
     works: Sequence[Entry]
-    outcomes: Sequence[Outcome | Appended]
+    outcomes: list[Outcome]
     events: list[Event]
     last_message_id: int
     runs: int

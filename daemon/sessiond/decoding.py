@@ -11,8 +11,8 @@ import msgspec
 
 from sessiond.work import Work
 from sessiond_protocol import wire
-from sessiond_protocol.channel import digest
 from sessiond_protocol.errors import Code, Failure
+from sessiond_protocol.receipts import digest
 from sessiond_protocol.requests import REQUESTS, Kind, Request
 
 # A method name may come as text or as bytes: both encodings lead to the same request.

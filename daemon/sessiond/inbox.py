@@ -2,7 +2,7 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sessiond.work import Burst, Entry, requests_in
@@ -33,7 +33,7 @@ class Inbox:
         """Whether the bound in requests or in bytes is reached."""
         return self.requests >= self._max_requests or self.bytes >= self._max_bytes
 
-    def put(self, works: list[Entry]) -> None:
+    def put(self, works: Sequence[Entry]) -> None:
         """Add requests of one connection, in the order they were sent."""
         peer = works[0].peer
         with self._arrived:

@@ -8,8 +8,8 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from sessiond_protocol import wire
-from sessiond_protocol.channel import DIGEST_BYTES
 from sessiond_protocol.errors import Code, Failure, WireError
+from sessiond_protocol.receipts import DIGEST_BYTES
 from sessiond_protocol.requests import Request
 from sessiond_protocol.requests.base import Kind
 from sessiond_protocol.requests.message import MessageAppend
@@ -227,14 +227,13 @@ class Outcome:
         self.error = error
 
 
-class Appended:
-    """A burst that was applied: its messages have the ids from ``first_id`` on."""
+class Appended(Outcome):
+    """How a burst ended that was applied: its messages have the ids from ``first_id`` on."""
 
     __slots__ = ("first_id",)
 
-    fate: Final = Fate.APPLIED
-
     def __init__(self, first_id: int) -> None:
+        super().__init__(Fate.APPLIED)
         self.first_id = first_id
 
     def answers(self, msgids: Sequence[int]) -> Iterable[wire.Answer]:

@@ -6,15 +6,10 @@ from collections.abc import Collection, Iterable
 import apsw
 
 from sessiond.sqlite.ask import rows, value
-from sessiond_protocol.channel import (
-    ChannelRun,
-    Receipts,
-    ServerChannel,
-    load_receipts,
-    store_receipts,
-)
+from sessiond_protocol.channel import ChannelRun, ServerChannel
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.expiry import MAX_ROWS
+from sessiond_protocol.receipts import Receipts, load_receipts, store_receipts
 
 log = logging.getLogger("sessiond.store")
 

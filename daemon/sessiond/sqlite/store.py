@@ -25,7 +25,7 @@ from sessiond.sqlite.retention import Retention, Rule
 from sessiond.sqlite.search_index import index_for
 from sessiond.sqlite.sizes import Sizes
 from sessiond.sqlite.transaction import EndedTransaction, Run, RunAgain, refuse_batch
-from sessiond.work import Appended, Entry, Outcome, one_by_one, refusal
+from sessiond.work import Entry, Outcome, one_by_one, refusal
 from sessiond_protocol.errors import Code
 from sessiond_protocol.requests.feed import Event
 from sessiond_protocol.requests.server import ServerHello
@@ -220,14 +220,12 @@ class Store:
             max(0.0, committed - applied - worked),
         )
 
-    def _told_apart(self, outcomes: list[Outcome | Appended]) -> list[Outcome | Appended]:
+    def _told_apart(self, outcomes: list[Outcome]) -> list[Outcome]:
         """SQLite says that the disk is full also when there is no message id left."""
         full = [
             index
             for index, outcome in enumerate(outcomes)
-            if isinstance(outcome, Outcome)
-            and outcome.error is not None
-            and outcome.error[0] == Code.DISK_FULL
+            if outcome.error is not None and outcome.error[0] == Code.DISK_FULL
         ]
         if full and rows(self.connection, _LAST_ID) == [(_HIGHEST_ID,)]:
             for index in full:

@@ -23,13 +23,12 @@ from sessiond_protocol.channel import (
     MAX_ANSWER_BYTES,
     MAX_UNDECIDED,
     ChannelRun,
-    IdReceipts,
-    Receipt,
     ServerChannel,
     Verdict,
     decides,
 )
 from sessiond_protocol.errors import Code, Failure
+from sessiond_protocol.receipts import IdReceipts, Receipt
 from sessiond_protocol.requests import REQUESTS, Kind
 from sessiond_protocol.requests.message import MessageAppend, MessageAppendMany
 from sessiond_protocol.requests.server import BatchApply
@@ -68,10 +67,10 @@ class Run:
         self._careful = careful
         self._left_out = left_out
 
-    def apply(self, works: Sequence[Entry]) -> tuple[list[Entry], list[Outcome | Appended]]:
+    def apply(self, works: Sequence[Entry]) -> tuple[list[Entry], list[Outcome]]:
         """The requests, in order, and an outcome for each; bursts may have been taken apart."""
         decided: list[Entry] = []
-        outcomes: list[Outcome | Appended] = []
+        outcomes: list[Outcome] = []
         index = 0
         try:
             for work in works:

@@ -8,8 +8,9 @@ import pytest
 
 from sessiond.sqlite.forgetting import ROUND_SECONDS, Forgetting
 from sessiond.sqlite.receipts import Channels
-from sessiond_protocol.channel import ChannelRun, Receipt
+from sessiond_protocol.channel import ChannelRun
 from sessiond_protocol.errors import Failure
+from sessiond_protocol.receipts import Receipt
 from tests.unit.daemon.stores import Clock, Opened, opened
 
 HOUR, DAY = 3_600.0, 86_400.0

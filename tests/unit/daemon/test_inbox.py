@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sessiond.inbox import Inbox
-from sessiond.work import Work
+from sessiond.work import Entry, Work
 from sessiond_protocol.requests.session import SessionReopen
 
 REQUEST = SessionReopen(session_id="s")
@@ -40,7 +40,7 @@ def inbox(max_requests: int = 1000, max_bytes: int = 1_000_000) -> Inbox:
     return Inbox(max_requests, max_bytes)
 
 
-def names(taken: list[Work]) -> str:
+def names(taken: list[Entry]) -> str:
     return "".join(each.peer.name for each in taken)
 
 
@@ -128,8 +128,8 @@ def test_every_request_comes_out_once_and_in_its_connections_order(
 ) -> None:
     peers = [Peer(str(number)) for number in range(5)]
     box = inbox()
-    sent: defaultdict[int, list[Work]] = defaultdict(list)
-    received: defaultdict[int, list[Work]] = defaultdict(list)
+    sent: defaultdict[int, list[Entry]] = defaultdict(list)
+    received: defaultdict[int, list[Entry]] = defaultdict(list)
     for turn, (place, count, size) in enumerate(arrivals):
         group = works(peers[place], count, size)
         sent[place] += group

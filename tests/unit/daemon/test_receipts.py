@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from sessiond.sqlite.receipts import Channels
 from sessiond_protocol import schema
-from sessiond_protocol.channel import ChannelRun, Receipt, ServerChannel, Verdict, digest
+from sessiond_protocol.channel import ChannelRun, ServerChannel, Verdict
 from sessiond_protocol.errors import Code, Failure
+from sessiond_protocol.receipts import Receipt, digest
 from tests.unit.daemon.stores import Opened, opened
 
 CLIENT = bytes(16)
@@ -50,7 +51,11 @@ def batch(
 
 
 def state(channel: ServerChannel) -> tuple[Any, ...]:
-    receipts = {seq: (each.error, bytes(each.result)) for seq, each in channel.receipts.items()}
+    receipts = {
+        seq: (each.error, bytes(each.result))
+        for seq in channel.receipts
+        if (each := channel.receipt(seq)) is not None
+    }
     return (channel.last, channel.floor, channel.known, receipts, channel.answer_bytes)
 
 

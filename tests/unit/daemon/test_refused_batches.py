@@ -9,8 +9,8 @@ import pytest
 
 from sessiond.sqlite.store import Store
 from sessiond.work import Fate, Outcome, Work
-from sessiond_protocol.channel import digest
 from sessiond_protocol.errors import Code, Failure
+from sessiond_protocol.receipts import digest
 from sessiond_protocol.requests.server import ServerHello
 from tests.unit.daemon.stores import Opened, appending, foreign, opened
 

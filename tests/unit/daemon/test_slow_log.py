@@ -13,7 +13,6 @@ from sessiond_protocol.requests.session import SessionGet
 from tests.unit.daemon.stores import appending, works
 
 
-
 class Peer:
     """A connection with a name."""
 

@@ -18,8 +18,8 @@ from sessiond.sqlite.receipts import Channels
 from sessiond.sqlite.transaction import decode_item
 from sessiond.work import Fate, Outcome, Work
 from sessiond_protocol import channel as channel_rules
-from sessiond_protocol.channel import digest
 from sessiond_protocol.errors import Code, Failure
+from sessiond_protocol.receipts import digest
 from sessiond_protocol.requests import REQUESTS, Kind, Request
 from sessiond_protocol.requests.server import BatchApply, Item, RequestStatus
 from sessiond_protocol.requests.session import (

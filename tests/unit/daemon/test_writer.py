@@ -14,7 +14,7 @@ from sessiond.batching import BatchLimits, BatchRule
 from sessiond.database import Applied, Greeting, UnsafeFile
 from sessiond.inbox import Inbox
 from sessiond.stats import WriterStats
-from sessiond.work import Fate, Outcome, Work, refusal
+from sessiond.work import Entry, Fate, Outcome, Work, one_by_one, refusal
 from sessiond.writer import Delivery, Writer
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests import Request
@@ -73,8 +73,8 @@ class Database:
     def look(self) -> None:
         pass
 
-    def apply(self, works: Sequence[Work]) -> Applied:
-        self.batches.append([work.msgid for work in works])
+    def apply(self, works: Sequence[Entry]) -> Applied:
+        self.batches.append([work.msgid for work in one_by_one(works)])
         self.hook()
         return Applied(works, [self.outcome] * len(works), [], 7, 1, 0.1, 0.2, 0.3)
 
@@ -242,7 +242,7 @@ def test_answers_are_delivered_once_per_batch_joined_per_connection(bench: Bench
     assert len(bench.deliveries) == 1
     by_peer = {peer: (data, works) for peer, data, works in bench.deliveries[0]}
     assert set(by_peer) == {one, two}
-    assert [work.msgid for work in by_peer[one][1]] == [1, 2]
+    assert [work.msgid for work in one_by_one(by_peer[one][1])] == [1, 2]
     unpacker = msgpack.Unpacker()
     unpacker.feed(by_peer[one][0])
     assert list(unpacker) == [[1, 1, None, None], [1, 2, None, None]]
@@ -257,7 +257,7 @@ def test_failures_are_answered_and_what_was_dropped_only_accounted(bench: Bench)
     bench.writer.turn(0.0)
     assert bench.answers() == {1: [["disk_full", "no room", {"applied": False}], None]}
     [(_, data, works)] = bench.deliveries[1]
-    assert (data, [work.msgid for work in works]) == (b"", [2])
+    assert (data, [work.msgid for work in one_by_one(works)]) == (b"", [2])
 
 
 def test_watchers_hear_of_a_batch_before_its_answers_go_out(bench: Bench) -> None:

@@ -8,19 +8,15 @@ from hypothesis import strategies as st
 from sessiond_protocol import channel as rules
 from sessiond_protocol import wire
 from sessiond_protocol.channel import (
-    DIGEST_BYTES,
     ChannelRun,
     ClientChannel,
     Fate,
-    Receipt,
     ServerChannel,
     Verdict,
     decides,
-    digest,
-    load_receipts,
-    store_receipts,
 )
 from sessiond_protocol.errors import DECIDED, REFUSALS, Code
+from sessiond_protocol.receipts import DIGEST_BYTES, Receipt, digest, load_receipts, store_receipts
 
 MINE = digest("message.append", b"mine")
 OTHER = digest("message.append", b"other")
