@@ -10,7 +10,7 @@ from sessiond.bursts import burst_of
 from sessiond.connection_limits import ConnectionLimits
 from sessiond.decoding import decode_work
 from sessiond.reads_in_order import ReadsInOrder
-from sessiond.work import PARKED, Entry, Work, requests_in
+from sessiond.work import PARKED, Entry, Work
 from sessiond_protocol import wire
 from sessiond_protocol.channel import CLIENT_ID_BYTES
 from sessiond_protocol.errors import Code, Failure
@@ -126,7 +126,7 @@ class Connection(asyncio.Protocol):
         if not self._reader.waiting and len(data) <= self._limits.largest_whole:
             # Whoever waits for each answer sends one at a time: there is nothing to cut.
             whole = wire.whole_request(data)
-            if whole is not None and not self._must_stop(0):
+            if whole is not None and not self._must_stop():
                 works: list[Entry] = []
                 self._take(whole, len(data), works)
                 self._submit(works)
@@ -148,7 +148,7 @@ class Connection(asyncio.Protocol):
         works: list[Entry] = []
         large = self._limits.thread_decode_bytes
         try:
-            while room := self._room(requests_in(works)):
+            while room := self._room():
                 data, sizes = self._reader.next_frames(room, large)
                 if not sizes:
                     break
@@ -163,16 +163,16 @@ class Connection(asyncio.Protocol):
         self._submit(works)
         self._regulate()
 
-    def _room(self, more: int) -> int:
-        """How many requests may be decoded now, with ``more`` decoded and not handed on yet."""
-        if self._must_stop(more):
+    def _room(self) -> int:
+        """How many requests may be decoded now."""
+        if self._must_stop():
             return 0
         if self._hub.congested:
             return 1
-        return min(_AT_ONCE, self._limits.max_requests - self.pending - more)
+        return min(_AT_ONCE, self._limits.max_requests - self.pending)
 
-    def _must_stop(self, more: int) -> bool:
-        """Whether a bound is reached, with ``more`` requests decoded and not handed on yet.
+    def _must_stop(self) -> bool:
+        """Whether a bound is reached.
 
         While others fill the inbox, one request of each connection still finds its way in:
         else whoever asks for one thing at a time would never come to it.
@@ -182,9 +182,9 @@ class Connection(asyncio.Protocol):
             self._decoding
             or self.closed
             or self._superseded
-            or self.pending + more >= limits.max_requests
+            or self.pending >= limits.max_requests
             or self.pending_bytes >= limits.max_bytes
-            or (self._hub.congested and self.pending + more > 0)
+            or (self._hub.congested and self.pending > 0)
             or self.transport.get_write_buffer_size() > limits.max_answer_bytes
         )
 
@@ -223,6 +223,7 @@ class Connection(asyncio.Protocol):
         else:
             self.requests += burst.count
             self._order.wrote(range(burst.seq, burst.seq + burst.count))
+            self._count(burst)
             works.append(burst)
 
     def _take(self, frame: wire.Frame, size: int, works: list[Entry]) -> None:
@@ -237,6 +238,7 @@ class Connection(asyncio.Protocol):
         if kind is Kind.WRITE and (work.seq is not None or work.failure is None):
             if work.seq is not None:
                 self._order.wrote((work.seq,))
+            self._count(work)
             works.append(work)
             return
         if work.failure is not None:
@@ -249,6 +251,7 @@ class Connection(asyncio.Protocol):
                 self._read(work)
             elif kind is Kind.WRITER:
                 self._to_writer(work)
+                self._count(work)
                 works.append(work)
             else:
                 result = self._hub.answer_control(self, work)
@@ -281,12 +284,10 @@ class Connection(asyncio.Protocol):
 
     def _submit(self, works: list[Entry]) -> None:
         if works:
-            self.pending += requests_in(works)
-            self.pending_bytes += sum(work.size for work in works)
             self._hub.submit_writes(list(works))
 
-    def _count(self, work: Work) -> None:
-        self.pending += 1
+    def _count(self, work: Entry) -> None:
+        self.pending += work.count
         self.pending_bytes += work.size
 
     def _read(self, work: Work) -> None:
@@ -320,7 +321,7 @@ class Connection(asyncio.Protocol):
 
     def _regulate(self) -> None:
         """Read the socket only while there is room for what it brings."""
-        stop = self._must_stop(0)
+        stop = self._must_stop()
         if stop and self._hub.congested:
             self._hub.stalled(self)
         if stop and not self._paused:

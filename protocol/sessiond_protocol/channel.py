@@ -79,13 +79,13 @@ class ServerChannel(msgspec.Struct):
 
     def receipt(self, seq: int) -> Receipt | None:
         """The receipt of a number from the floor on."""
-        if seq < self.floor:
+        if not self.floor <= seq <= self.last:
             return None
-        found = self.receipts.get(seq)
-        if found is not None:
-            return found.of(seq)
-        before = takewhile(lambda each: each.seq < seq, self.receipts.values())
-        return next((each.of(seq) for each in before if each.last >= seq), None)
+        for first in range(seq, seq - MAX_UNDECIDED, -1):  # where there is no gap, only a few
+            found = self.receipts.get(first)
+            if found is not None:
+                return found.of(seq)
+        return None
 
     def status(self, seq: int) -> str:
         """What became of a number, as ``request.status`` says it.

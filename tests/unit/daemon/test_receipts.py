@@ -51,8 +51,11 @@ def batch(
 
 
 def state(channel: ServerChannel) -> tuple[Any, ...]:
-    found = filter(None, map(channel.receipt, channel.receipts))
-    receipts = {each.seq: (each.error, bytes(each.result)) for each in found}
+    receipts = {
+        seq: (each.error, bytes(each.result))
+        for seq in channel.receipts
+        if (each := channel.receipt(seq)) is not None
+    }
     return (channel.last, channel.floor, channel.known, receipts, channel.answer_bytes)
 
 

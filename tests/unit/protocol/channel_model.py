@@ -10,8 +10,9 @@ import msgspec
 from sessiond_protocol import wire
 from sessiond_protocol.channel import MAX_UNDECIDED, ChannelRun, ServerChannel, Verdict
 from sessiond_protocol.errors import Code
-from sessiond_protocol.receipts import Receipt, digest, load_receipts, store_receipts
+from sessiond_protocol.receipts import IdReceipts, Receipt, digest, load_receipts, store_receipts
 from sessiond_protocol.requests import REQUESTS, Kind, Request
+from sessiond_protocol.requests.message import MessageAppend
 from sessiond_protocol.requests.server import DatabaseFile, Limits, ServerHello, Welcome
 
 NIL = msgspec.Raw(wire.pack(None))
@@ -64,7 +65,7 @@ class File:
         rows = self.receipts.setdefault(client_id, {})
         for last_seq in [each for each in rows if each < run.floor]:
             del rows[last_seq]
-        kept = [receipt for receipt in run.decided if receipt.seq >= run.floor]
+        kept = [receipt for receipt in run.decided if receipt.last >= run.floor]
         if kept:
             rows[run.last] = store_receipts(kept)
 
@@ -112,6 +113,9 @@ class Connection:
 
     def fail(self, msgid: int, code: str, data: dict[str, Any] | None = None) -> None:
         self.outbound += wire.error_response(msgid, (code, code, data))
+
+
+Write = tuple[Connection, Numbered, Fate]
 
 
 def _request(frame: bytes) -> Numbered:
@@ -168,11 +172,17 @@ class Daemon:
         taken = self._take(size, first)
         file = copy.deepcopy(self.file)
         runs: dict[bytes, ChannelRun] = {}
-        answers = []
-        for index, (connection, work) in enumerate(taken):
-            if work.request.KIND is Kind.WRITE:
-                fate = fates[index % len(fates)] if fates else Fate.APPLY
-                answers.append((connection, work, self._one(connection, work, fate, file, runs)))
+        answers: list[tuple[Connection, Numbered, Any]] = []
+        writes = [
+            (connection, work, fates[index % len(fates)] if fates else Fate.APPLY)
+            for index, (connection, work) in enumerate(taken)
+            if work.request.KIND is Kind.WRITE
+        ]
+        for burst in _bursts(writes):
+            told = self._together(burst, file, runs)
+            if told is None:
+                told = [self._one(*each, file, runs) for each in burst]
+            answers += [(*write[:2], answer) for write, answer in zip(burst, told, strict=True)]
         if end is End.CRASH_BEFORE:
             self.restart()
             return False
@@ -211,6 +221,28 @@ class Daemon:
             self._channels[client_id] = self.file.load(client_id)
         return self._channels[client_id]
 
+    def _run(self, connection: Connection, runs: dict[bytes, ChannelRun]) -> ChannelRun:
+        client_id = connection.client_id
+        assert client_id is not None
+        return runs.setdefault(client_id, ChannelRun(self._channel(client_id)))
+
+    def _together(
+        self, burst: list[Write], file: File, runs: dict[bytes, ChannelRun]
+    ) -> list[tuple[Any, Any] | None] | None:
+        """The answers of appends that are decided as one; None if that cannot be."""
+        run = self._run(burst[0][0], runs)
+        floors = [work.place.floor or 0 for _, work, _ in burst]
+        seq = burst[0][1].place.seq
+        assert seq is not None
+        if len(burst) == 1 or not run.takes(seq, len(burst), min(floors), max(floors)):
+            return None
+        first_id = len(file.applied) + 1
+        file.applied += [payload_of(work.request) for _, work, _ in burst]
+        identities = b"".join(work.identity for _, work, _ in burst)
+        run.decide_all(IdReceipts(seq, first_id, identities), max(floors))
+        self.verdicts += [Verdict.DECIDE] * len(burst)
+        return [(None, first_id + index) for index in range(len(burst))]
+
     def _one(
         self,
         connection: Connection,
@@ -220,10 +252,9 @@ class Daemon:
         runs: dict[bytes, ChannelRun],
     ) -> tuple[Any, Any] | None:
         """The error and result that this write is answered with; None if it is dropped."""
-        client_id, place = connection.client_id, work.place
-        assert client_id is not None
+        place = work.place
         assert place.seq is not None
-        run = runs.setdefault(client_id, ChannelRun(self._channel(client_id)))
+        run = self._run(connection, runs)
         verdict = run.judge(place.seq, place.floor or 0, work.identity)
         self.verdicts.append(verdict)
         if verdict is not Verdict.DECIDE:
@@ -288,6 +319,27 @@ class Daemon:
         self.file.clients.clear()
         self.file.receipts.clear()
         self._channels.clear()
+
+
+def _bursts(writes: list[Write]) -> list[list[Write]]:
+    """Appends under consecutive numbers that are to be applied, and every other write alone."""
+    bursts: list[list[Write]] = []
+    for write in writes:
+        if bursts and _continues(bursts[-1][-1], write):
+            bursts[-1].append(write)
+        else:
+            bursts.append([write])
+    return bursts
+
+
+def _continues(before: Write, write: Write) -> bool:
+    appends = all(
+        each.request.METHOD == MessageAppend.METHOD and fate is Fate.APPLY
+        for _, each, fate in (before, write)
+    )
+    return (
+        appends and before[0] is write[0] and write[1].place.seq == (before[1].place.seq or 0) + 1
+    )
 
 
 def _without_deciding(verdict: Verdict, run: ChannelRun, seq: int) -> tuple[Any, Any] | None:

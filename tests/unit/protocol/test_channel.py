@@ -16,13 +16,7 @@ from sessiond_protocol.channel import (
     decides,
 )
 from sessiond_protocol.errors import DECIDED, REFUSALS, Code
-from sessiond_protocol.receipts import (
-    DIGEST_BYTES,
-    Receipt,
-    digest,
-    load_receipts,
-    store_receipts,
-)
+from sessiond_protocol.receipts import DIGEST_BYTES, Receipt, digest, load_receipts, store_receipts
 
 MINE = digest("message.append", b"mine")
 OTHER = digest("message.append", b"other")

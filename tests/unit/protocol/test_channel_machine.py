@@ -32,7 +32,7 @@ FATES = st.lists(st.sampled_from(Fate), max_size=4)
 
 def write(payload: int) -> Request[Any]:
     """A write that is known again by its payload."""
-    if payload % 3:
+    if payload % 5:
         return MessageAppend(
             session_id=str(payload), message=Message(role="user", timestamp=1.0, content="x")
         )
