@@ -45,7 +45,7 @@ _rich = st.builds(
     lambda text, key, parts, when: Message(
         role="user", timestamp=when, content=text, message_key=key, content_value=parts
     ),
-    st.sampled_from(("plain", "größer", "中文 text")),
+    st.sampled_from(("plain", "größer", "中文 text", None)),
     st.sampled_from((None, "k1", "k2")),
     st.sampled_from((None, '[{"type":"text","text":"x"}]')),
     # Not a number is NULL to SQLite: a row that passes every check but the table's own.

@@ -198,6 +198,13 @@ def test_a_structure_lies_beside_its_text(file: Opened) -> None:
     ]
 
 
+def test_a_structure_without_text_has_an_empty_text(file: Opened) -> None:
+    """Any client may leave the text out: what is stored is what this project's own would send."""
+    file.results(append(content=None, content_value='{"type": "image"}'))
+    assert file.value("SELECT content FROM messages") == ""
+    assert file.check().sound
+
+
 @pytest.mark.parametrize("ending", [MessageClear(session_id="s"), replace(made())])
 def test_a_structure_goes_with_its_message(file: Opened, ending: Request[Any]) -> None:
     file.append("t")

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 import apsw
+import msgspec
 
 from sessiond.sqlite.batch import Batch
 from sessiond.sqlite.handlers.registry import handles
@@ -112,6 +113,8 @@ def _zero_counters(batch: Batch, session_id: str) -> None:
 
 
 def _store(batch: Batch, session_id: str, message: Message) -> int:
+    if message.content_value is not None and message.content is None:
+        message = msgspec.structs.replace(message, content="")  # a structure without text parts
     key = message.message_key
     if key is not None:
         batch.flush_rows()
@@ -125,7 +128,8 @@ def _store(batch: Batch, session_id: str, message: Message) -> int:
             return int(stored[0])
     message_id = _add_row(batch, session_id, message)
     if message.content_value is not None:
-        _store_structure(batch, message_id, message.content or "", message.content_value)
+        assert message.content is not None
+        _store_structure(batch, message_id, message.content, message.content_value)
     if key is not None:
         batch.execute(
             "INSERT OR REPLACE INTO sessiond_message_keys (session_id, key, message_id)"
