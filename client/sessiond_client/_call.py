@@ -33,6 +33,16 @@ class Signal:
         self.done = False
         self.wakers: list[Callable[[Any], None]] = []
 
+    def wake(self) -> None:
+        """Tell whoever waits, and let go of them.
+
+        A future knows its call: were it kept here, both would stay until the garbage collector
+        comes, and a program that sends much would have it come often.
+        """
+        for wake in self.wakers:
+            wake(self)
+        self.wakers.clear()
+
 
 class Call(Signal):
     """One request from its caller's view. It is done with either ``result`` or ``error``.

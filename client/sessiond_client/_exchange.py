@@ -198,5 +198,4 @@ class Exchange:
             with self._lock:
                 finished, link.finished = link.finished, []
             for call in finished:
-                for wake in call.wakers:
-                    wake(call)
+                call.wake()

@@ -302,8 +302,7 @@ class LoopPump:
         while link.finished:
             finished, link.finished = link.finished, []
             for call in finished:
-                for wake in call.wakers:
-                    wake(call)
+                call.wake()
 
     # --- the end ---------------------------------------------------------------------------
 

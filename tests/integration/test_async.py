@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 from typing import Any
 
 import pytest
@@ -32,6 +34,32 @@ def test_thousands_of_calls_at_once(run: Run[None], daemon: Daemon) -> None:
             assert set(reads) == {6000}
 
     run(main())
+
+
+@pytest.mark.parametrize("asynchronous", [True, False])
+def test_what_was_answered_needs_no_garbage_collector(daemon: Daemon, asynchronous: bool) -> None:
+    """A future and its call know each other only until the answer is there."""
+
+    async def main() -> weakref.ref[Any]:
+        async with AsyncSessionDB(**daemon.arguments) as db:
+            future = db.append_message_nowait(await opened(db), "user", "text")
+            await future
+            return weakref.ref(future)
+
+    def blocking() -> weakref.ref[Any]:
+        with SessionDB(**daemon.arguments) as db:
+            name = new_id()
+            db.create_session(name, "test")
+            future = db.append_message_nowait(name, "user", "text")
+            future.result(PATIENCE)
+            return weakref.ref(future)
+
+    gc.disable()
+    try:
+        left = asyncio.run(main()) if asynchronous else blocking()
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_a_read_sees_every_write_that_was_begun_before_it(run: Run[None], daemon: Daemon) -> None:
