@@ -112,10 +112,9 @@ class Link:
         if size > self._most_bytes:
             message = f"message of {size} bytes exceeds max_request_bytes {self._most_bytes}"
             self._finish(call, error=errors.TooLarge(message))
-        elif not self._queue and self._may_send():
-            self._send(call, now)
         else:
             self._queue.append(call)
+            self._send_queued(now)
 
     def _may_send(self) -> bool:
         """Whether there is a connection and room for another call."""

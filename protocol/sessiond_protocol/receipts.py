@@ -13,9 +13,7 @@ DIGEST_BYTES: Final = 8
 
 def digest(method: str, arguments: bytes) -> bytes:
     """Identifies a request: 8 bytes of BLAKE2b over its method and its argument bytes."""
-    state = _keyed(method).copy()
-    state.update(arguments)
-    return state.digest()
+    return digests(method, (arguments,))
 
 
 def digests(method: str, requests: Iterable[bytes]) -> bytes:

@@ -134,6 +134,15 @@ def opened(path: Path, **options: Any) -> Iterator[Opened]:
 
 
 @contextmanager
+def with_two_messages(path: Path) -> Iterator[Opened]:
+    """A store with one message in each of the sessions ``s`` and ``t``: the next id is 3."""
+    with opened(path) as made:
+        made.append("s", "the first")
+        made.append("t", "the second")
+        yield made
+
+
+@contextmanager
 def foreign(path: Path) -> Iterator[apsw.Connection]:
     """Another program's connection: triggers run, foreign keys are not enforced."""
     connection = apsw.Connection(str(path))

@@ -22,7 +22,7 @@ from sessiond_protocol.requests import Request
 from sessiond_protocol.requests.message import MessageClear
 from sessiond_protocol.requests.session import SessionGet
 from tests.unit.daemon.sending import CLIENT, OTHER, Peer, burst, frame, sized, texts
-from tests.unit.daemon.stores import Opened, appending, opened
+from tests.unit.daemon.stores import Opened, appending, with_two_messages
 
 
 class Bench:
@@ -53,10 +53,7 @@ class Bench:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[Opened]:
-    """A store with one message in each of two sessions: the next id is 3."""
-    with opened(tmp_path / "state.db") as made:
-        made.append("s", "the first")
-        made.append("t", "the second")
+    with with_two_messages(tmp_path / "state.db") as made:
         yield made
 
 

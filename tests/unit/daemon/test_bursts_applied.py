@@ -17,17 +17,14 @@ from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.receipts import IdReceipts
 from sessiond_protocol.requests.message import Message, MessageAppend, MessageClear
 from tests.unit.daemon.sending import CLIENT, OTHER, Peer, burst, entries, frame, texts, told
-from tests.unit.daemon.stores import Opened, appending, foreign, opened
+from tests.unit.daemon.stores import Opened, appending, foreign, opened, with_two_messages
 
 A, R, F = Fate.APPLIED, Fate.REPLAYED, Fate.FAILED
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[Opened]:
-    """A store with one message in each of two sessions: the next id is 3."""
-    with opened(tmp_path / "state.db") as made:
-        made.append("s", "the first")
-        made.append("t", "the second")
+    with with_two_messages(tmp_path / "state.db") as made:
         yield made
 
 

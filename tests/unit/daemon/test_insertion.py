@@ -29,15 +29,14 @@ from tests.unit.daemon.stores import (
     message,
     opened,
     together,
+    with_two_messages,
     works,
 )
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[Opened]:
-    with opened(tmp_path / "state.db") as made:
-        made.append("s", "the first")
-        made.append("t", "the second")
+    with with_two_messages(tmp_path / "state.db") as made:
         yield made
 
 
