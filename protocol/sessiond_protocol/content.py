@@ -13,7 +13,6 @@ import json
 import math
 import re
 from collections.abc import Iterator
-from hashlib import blake2b
 from typing import Any, Final
 
 MIN_INTEGER: Final = -(2**63)
@@ -102,6 +101,8 @@ def count_tool_calls(tool_calls: object) -> int:
 
 def text_hash(text: str) -> bytes:
     """What ties stored structured content to the text in the column: 16 bytes of BLAKE2b."""
+    from hashlib import blake2b  # only few messages need it, and OpenSSL comes along
+
     return blake2b(text.encode(), digest_size=HASH_BYTES).digest()
 
 

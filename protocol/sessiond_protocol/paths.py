@@ -8,7 +8,6 @@ closes it outside of SQLite loses the locks that its own SQLite connections hold
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from typing import Final
 
 # What fits into sockaddr_un.sun_path on Linux, the final NUL aside.
@@ -113,6 +112,8 @@ def usual_socket(
     The name is a hash of the real path, so that all symbolic links to a file lead to one
     socket.
     """
+    from hashlib import blake2b  # not before it is needed: OpenSSL comes along
+
     name = blake2b(os.fsencode(os.path.realpath(database)), digest_size=8).hexdigest()
     runtime = os.path.join(run_user, str(uid))
     if _is_private(runtime, uid):

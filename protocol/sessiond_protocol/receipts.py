@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from functools import cache
-from hashlib import blake2b
 from itertools import groupby
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
+
+if TYPE_CHECKING:
+    from hashlib import blake2b
 
 DIGEST_BYTES: Final = 8
 
@@ -28,7 +30,9 @@ def digests(method: str, requests: Iterable[bytes]) -> bytes:
 
 
 @cache
-def _keyed(method: str) -> blake2b:
+def _keyed(method: str) -> "blake2b":
+    from hashlib import blake2b  # only the daemon makes digests, and OpenSSL comes along
+
     return blake2b(digest_size=DIGEST_BYTES, key=method.encode()[:64])
 
 
