@@ -96,7 +96,9 @@ def without_signs(text: str) -> str:
 
 def unified(text: str) -> str:
     """``text`` with Kangxi radicals as the ideographs they look like."""
-    return text.translate(_RADICALS) if _RADICAL.search(text) else text
+    if text.isascii() or _RADICAL.search(text) is None:
+        return text
+    return text.translate(_RADICALS)
 
 
 def pairs(text: str) -> str | None:
@@ -125,6 +127,8 @@ def phrase(text: str) -> tuple[str, bool]:
     for; if that character is all there is, it is a prefix. Elsewhere a run ends where the
     message's run does.
     """
+    if text.isascii():
+        return text, False
     text = _trimmed(spaced(text))
     start = len(text)
     while start and is_cjk(text[start - 1]):

@@ -22,7 +22,7 @@ from sessiond_protocol.queries.connection import ReadConnection
 from sessiond_protocol.queries.facts import Facts
 from sessiond_protocol.queries.messages import shown
 from sessiond_protocol.queries.statement import dicts, listed
-from sessiond_protocol.search import fts
+from sessiond_protocol.search import fts, neighbours
 from sessiond_protocol.search.candidates import (
     IDS,
     SOURCES,
@@ -36,7 +36,7 @@ from sessiond_protocol.search.candidates import (
     tail,
     text_of,
 )
-from sessiond_protocol.search.neighbours import contexts, readable
+from sessiond_protocol.search.neighbours import readable
 from sessiond_protocol.search.query import Node, parse
 from sessiond_protocol.search.scan import Scan
 from sessiond_protocol.search.snippet import ELLIPSIS, LENGTH, MARK, snippet
@@ -186,14 +186,24 @@ class _Search:
         # In this order: a message that moves into the pair index meanwhile is found twice
         # rather than not at all.
         late, judged_late = self._late()
-        paired = judged(
-            self._connection, "sessiond_cjk_fts", pairs.text, self._filters, self._scan, wanted
-        )
+        paired = self._paired(pairs.text, wanted)
         if words.exact and not judged_late and not paired and limit <= IDS:
+            if not offset:
+                return self._word_rows(words.text, limit, around=True)
+            # Here rows that are skipped would look up their neighbours, too.
             return self._with_context(self._word_rows(words.text, limit, offset))
         hits = self._word_hits(words, wanted, judged_late)
         merged = _interleaved(hits, paired, late)
         return self._rows(list(islice(merged, offset, wanted)), words.text)
+
+    def _paired(self, expression: str, wanted: int) -> list[Hit]:
+        # Most searches find nothing here, and to rank nothing takes longer than to see that.
+        any_row = "SELECT 1 FROM sessiond_cjk_fts WHERE sessiond_cjk_fts MATCH ? LIMIT 1"
+        if not self._connection.execute(any_row, (expression,)).fetchall():
+            return []
+        return judged(
+            self._connection, "sessiond_cjk_fts", expression, self._filters, self._scan, wanted
+        )
 
     def _late(self) -> tuple[list[Hit], set[int]]:
         if self._state.cursor >= self._state.last:
@@ -204,7 +214,7 @@ class _Search:
         assert words.text is not None
         most = wanted + len(elsewhere)
         if words.exact and most <= IDS:
-            rows = self._word_rows(words.text, most, 0)
+            rows = self._word_rows(words.text, most)
             self._ready = {row["id"]: row for row in rows}
             hits = [Hit(found) for found in self._ready]
         elif words.exact:
@@ -215,16 +225,29 @@ class _Search:
             hits = judged(self._connection, "messages_fts", words.text, filters, self._scan, most)
         return [hit for hit in hits if hit.id not in elsewhere]
 
-    def _word_rows(self, expression: str, limit: int, offset: int) -> list[dict[str, Any]]:
-        """Rows of which ``messages_fts`` knows everything, in one statement."""
-        rows = self._connection.execute(
-            f"SELECT m.id, m.session_id, m.role, {_SNIPPET}, {_DETAILS}"
-            f" FROM messages_fts CROSS JOIN {SOURCES}"
+    def _word_rows(
+        self, expression: str, limit: int, offset: int = 0, *, around: bool = False
+    ) -> list[dict[str, Any]]:
+        """Rows of which ``messages_fts`` knows everything, in one statement.
+
+        ``around``: with their ``context``, which is cheaper here than by a statement of its own.
+        """
+        more, joins = "", ""
+        if around:
+            more, joins = f", {neighbours.COLUMNS}", neighbours.joins(self._facts)
+        found = self._connection.execute(
+            f"SELECT m.id, m.session_id, m.role, {_SNIPPET}, {_DETAILS}{more}"
+            f" FROM messages_fts CROSS JOIN {SOURCES}{joins}"
             f" WHERE messages_fts MATCH ? AND m.id = messages_fts.rowid{UNPAIRED}"
             f"{self._filters.sql} ORDER BY messages_fts.rank LIMIT ? OFFSET ?",
             (expression, *self._filters.values, limit, offset),
         ).fetchall()
-        return self._readable(dicts(rows, _COLUMNS))
+        rows = self._readable([dict(zip(_COLUMNS, row, strict=False)) for row in found])
+        if around:
+            contexts = neighbours.read_contexts(self._connection, found, len(_COLUMNS))
+            for row, context in zip(rows, contexts, strict=True):
+                row["context"] = context
+        return rows
 
     def _rows(self, hits: Sequence[Hit], expression: str | None) -> list[dict[str, Any]]:
         """Rows in the order of ``hits``; a message that is gone meanwhile is left out."""
@@ -283,7 +306,7 @@ class _Search:
         return snippet(self._tree, readable(text))
 
     def _with_context(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        around = contexts(self._connection, self._facts, [row["id"] for row in rows])
+        around = neighbours.contexts(self._connection, self._facts, [row["id"] for row in rows])
         for row in rows:
             row["context"] = around.get(row["id"], [])
         return rows

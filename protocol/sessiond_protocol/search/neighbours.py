@@ -18,47 +18,66 @@ _SHOWN: Final = (
     f"{{0}}.id, {{0}}.role, substr(CAST({{0}}.content AS BLOB), 1, {4 * CONTEXT_LENGTH})"
 )
 
-# One row a hit costs half of what three rows would.
-_CONTEXT: Final = f"""
-SELECT {", ".join(map(_SHOWN.format, ("b", "h", "a")))} FROM messages AS h
-LEFT JOIN messages AS b ON b.id = (
-    SELECT p.id FROM messages AS p WHERE p.session_id = h.session_id AND p.id < h.id{{shown}}
-    ORDER BY p.id DESC LIMIT 1
-)
-LEFT JOIN messages AS a ON a.id = (
-    SELECT p.id FROM messages AS p WHERE p.session_id = h.session_id AND p.id > h.id{{shown}}
-    ORDER BY p.id LIMIT 1
-)
-WHERE h.id IN ({{ids}})
-"""
+# Of the message before, the message ``m`` itself, and the message after it.
+COLUMNS: Final = ", ".join(map(_SHOWN.format, ("b", "m", "a")))
+_STARTS: Final = (0, 3, 6)
+
+
+def joins(facts: Facts) -> str:
+    """What adds the messages around ``m`` to a row: the one before it as ``b``, after it ``a``.
+
+    The neighbours are those of the same session, by id, rewound messages left out. One row a
+    hit costs half of what three rows would.
+    """
+    same = f"SELECT p.id FROM messages AS p WHERE p.session_id = m.session_id{shown(facts, 'p')}"
+    return (
+        f" LEFT JOIN messages AS b ON b.id = ({same} AND p.id < m.id ORDER BY p.id DESC LIMIT 1)"
+        f" LEFT JOIN messages AS a ON a.id = ({same} AND p.id > m.id ORDER BY p.id LIMIT 1)"
+    )
 
 
 def contexts(
     connection: ReadConnection, facts: Facts, ids: Sequence[int]
 ) -> dict[int, list[dict[str, Any]]]:
-    """Around each hit, oldest first: the message before, the hit, the message after it.
-
-    Each is ``{role, content}`` with its text cut at 200 characters (``""`` without text). The
-    neighbours are those of the same session, by id, rewound messages left out. One statement
-    for up to 500 hits; structured content of newer files takes one more.
-    """
+    """Around each hit what :func:`read_contexts` gives. One statement for up to 500 hits."""
     found: dict[int, list[dict[str, Any]]] = {}
     for start in range(0, len(ids), IDS):
         part = ids[start : start + IDS]
-        sql = _CONTEXT.format(ids=places(len(part)), shown=shown(facts, "p"))
-        cut: list[tuple[int, dict[str, Any]]] = []
-        for row in connection.execute(sql, part).fetchall():
-            found[row[3]] = [
-                _message(row[at], row[at + 1], row[at + 2], cut)
-                for at in (0, 3, 6)
-                if row[at] is not None
-            ]
-        if cut:
-            structured = _structured(connection, {at for at, _ in cut})
-            for at, message in cut:
-                text = structured.get(at)
-                whole = message["content"] if text is None else text
-                message["content"] = whole[:CONTEXT_LENGTH]
+        rows = connection.execute(
+            f"SELECT {COLUMNS}, m.id FROM messages AS m{joins(facts)}"
+            f" WHERE m.id IN ({places(len(part))})",
+            part,
+        ).fetchall()
+        hits = [row[-1] for row in rows]
+        found.update(zip(hits, read_contexts(connection, rows), strict=True))
+    return found
+
+
+def read_contexts(
+    connection: ReadConnection, rows: Sequence[Sequence[Any]], at: int = 0
+) -> list[list[dict[str, Any]]]:
+    """For each row, oldest first: the message before, the hit, the message after it.
+
+    The rows have :data:`COLUMNS` from ``at`` on. Each message is ``{role, content}`` with its
+    text cut at 200 characters (``""`` without text). Structured content of newer files takes
+    one more statement.
+    """
+    cut: list[tuple[int, dict[str, Any]]] = []
+    starts = [at + each for each in _STARTS]
+    found = [
+        [
+            _message(row[start], row[start + 1], row[start + 2], cut)
+            for start in starts
+            if row[start] is not None
+        ]
+        for row in rows
+    ]
+    if cut:
+        structured = _structured(connection, {found for found, _ in cut})
+        for message_id, message in cut:
+            text = structured.get(message_id)
+            whole = message["content"] if text is None else text
+            message["content"] = whole[:CONTEXT_LENGTH]
     return found
 
 

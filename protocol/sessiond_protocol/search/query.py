@@ -77,6 +77,8 @@ _Lexeme: TypeAlias = Term | Operator
 def parse(query: str) -> Node | None:
     """The tree of ``query``, ``None`` when there is nothing to look for."""
     lexemes = _operators(_lexemes(unified(_CONTROL.sub(" ", clean_text(query)))))
+    if len(lexemes) == 1 and isinstance(lexemes[0], Term):
+        return lexemes[0]
     return _either(lexemes) if lexemes else None
 
 

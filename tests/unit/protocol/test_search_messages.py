@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sessiond_protocol.queries.facts import read_facts
+from sessiond_protocol.search.candidates import IDS
 from sessiond_protocol.search.messages import LONG_TAIL, search
 from sessiond_protocol.search.query import parse
 from sessiond_protocol.search.scan import Scan
@@ -155,6 +156,25 @@ def test_context_is_of_the_same_session(file: SearchFile) -> None:
         {"role": "assistant", "content": ("the needle " + "é" * 300)[:200]},
         {"role": "tool", "content": ""},
     ]
+
+
+def test_a_hit_looks_the_same_whichever_way_it_is_read(file: SearchFile) -> None:
+    """The first page brings its context along; later ones and larger ones look it up."""
+    file.connection.execute("ALTER TABLE messages ADD COLUMN active INTEGER NOT NULL DEFAULT 1")
+    for number in range(4):
+        session_id = f"s{number % 2}"
+        file.append(f"needle {'x ' * number}", session_id)
+        rewound = file.append("rewound", session_id)
+        file.connection.execute("UPDATE messages SET active = 0 WHERE id = ?", (rewound,))
+        file.append('\0json:[{"type": "text", "text": "thread"}]', session_id)
+    whole = file.search("needle").rows
+    assert [len(row["context"]) for row in whole] == [2, 2, 3, 3]
+    assert all("rewound" not in str(row) and "thread" in str(row) for row in whole)
+    assert file.search("needle", limit=IDS + 1).rows == whole
+    for offset in range(5):
+        assert file.search("needle", limit=2, offset=offset).rows == whole[offset : offset + 2]
+    file.append("needle 安")
+    assert file.search("needle").rows[2:] == whole[1:]
 
 
 def test_structured_content_of_newer_files_is_shown_as_its_text(file: SearchFile) -> None:
@@ -331,8 +351,9 @@ def test_every_statement_runs_to_its_end(file: SearchFile) -> None:
     assert all(cursor.fetchone() is None for cursor in executed)
 
 
-def test_neighbours_are_looked_up_by_the_index(file: SearchFile) -> None:
-    file.append("docker")
+@pytest.mark.parametrize("offset", [0, 1])
+def test_neighbours_are_looked_up_by_the_index(file: SearchFile, offset: int) -> None:
+    file.extend(["docker", "docker"])
     plans: list[str] = []
 
     class Explaining:
@@ -342,7 +363,7 @@ def test_neighbours_are_looked_up_by_the_index(file: SearchFile) -> None:
                 plans.extend(row[3] for row in plan)
             return file.connection.execute(sql, parameters)
 
-    search(Explaining(), read_facts(file.connection), "docker")
+    search(Explaining(), read_facts(file.connection), "docker", offset=offset)
     looked_up = [plan for plan in plans if "SEARCH p" in plan]
     assert len(looked_up) == 2
     assert all("sessiond_messages_order (session_id=? AND rowid" in plan for plan in looked_up)
