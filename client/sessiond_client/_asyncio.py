@@ -38,7 +38,7 @@ class WriteFuture(asyncio.Future[T]):
         self._pump = pump
         self._call = call
         self.data: dict[str, Any] | None = None
-        call.wakers.append(self._resolve)
+        call.wakers += (self._resolve,)
 
     def cancel(self, msg: Any = None) -> bool:
         """Cancel the future and, if it was not sent yet, the write."""
@@ -214,7 +214,7 @@ class AsyncStore(Store):
     def _merge_call(self, increment: SessionUpdateTokens) -> Call:
         call = Call(increment, clock() + self._timeout)
         what = f"update_token_counts of session {increment.session_id!r}"
-        call.wakers.append(lambda done: self._failed(what, done.error))
+        call.wakers += (lambda done: self._failed(what, done.error),)
         return call
 
     def _at_exit(self, deadline: float) -> None:

@@ -182,7 +182,7 @@ class BlockingStore(Store):
     def _merge_call(self, increment: SessionUpdateTokens) -> Call:
         call = Call(increment, clock() + self._timeout)
         what = f"update_token_counts of session {increment.session_id!r}"
-        call.wakers.append(lambda done: self._failed(what, done.error))
+        call.wakers += (lambda done: self._failed(what, done.error),)
         return call
 
     def _at_exit(self) -> None:

@@ -31,7 +31,7 @@ class Signal:
     def __init__(self, deadline: float) -> None:
         self.deadline = deadline
         self.done = False
-        self.wakers: list[Callable[[Any], None]] = []
+        self.wakers: tuple[Callable[[Any], None], ...] = ()
 
     def wake(self) -> None:
         """Tell whoever waits, and let go of them.
@@ -39,9 +39,9 @@ class Signal:
         A future knows its call: were it kept here, both would stay until the garbage collector
         comes, and a program that sends much would have it come often.
         """
-        for wake in self.wakers:
+        wakers, self.wakers = self.wakers, ()
+        for wake in wakers:
             wake(self)
-        self.wakers.clear()
 
 
 class Call(Signal):

@@ -100,7 +100,7 @@ class LoopPump:
         if call.done:
             future.set_result(None)
         else:
-            call.wakers.append(wake)
+            call.wakers += (wake,)
         return future
 
     def watch(self, watch: Watch) -> None:

@@ -200,7 +200,7 @@ class Pump(Exchange):
                 self._leader = me
                 return None
             event = threading.Event()
-            call.wakers.append(lambda _: event.set())
+            call.wakers += (lambda _: event.set(),)
             self._followers.append(event)
             return event
 

@@ -21,7 +21,7 @@ class WriteFuture(Future[T]):
         self._pump = pump
         self._call = call
         self.set_running_or_notify_cancel()
-        call.wakers.append(self._resolve)
+        call.wakers += (self._resolve,)
 
     def result(self, timeout: float | None = None) -> T:
         """The result of the write, or its error raised."""

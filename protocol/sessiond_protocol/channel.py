@@ -200,23 +200,22 @@ class Fate(Enum):
 
 
 class ClientChannel(msgspec.Struct):
-    """The client's half: numbers, what is outstanding, and what to do after a lost connection."""
+    """The client's half: numbers, what is outstanding, and what to do after a lost connection.
+
+    ``floor`` is the lowest number still outstanding, ``next_seq`` where none is.
+    """
 
     next_seq: int = 1
+    floor: int = 1
     acked: int = 0
     generation: bytes | None = None
-    outstanding: dict[int, None] = msgspec.field(default_factory=dict)  # in rising order
+    outstanding: set[int] = msgspec.field(default_factory=set)
     abandoned: set[int] = msgspec.field(default_factory=set)
 
     @property
     def sent(self) -> int:
         """The highest number that was sent."""
         return self.next_seq - 1
-
-    @property
-    def floor(self) -> int:
-        """The lowest number still outstanding."""
-        return next(iter(self.outstanding), self.next_seq)
 
     @property
     def span(self) -> int:
@@ -227,23 +226,29 @@ class ClientChannel(msgspec.Struct):
         """The number of a write whose bytes enter the send buffer now."""
         seq = self.next_seq
         self.next_seq = seq + 1
-        self.outstanding[seq] = None
+        self.outstanding.add(seq)
         return seq
 
     def answered(self, seq: int) -> None:
         """The daemon decided this number and its answer arrived."""
-        self.outstanding.pop(seq, None)
-        self.abandoned.discard(seq)
+        self.given_up(seq)
         self.acked = max(self.acked, seq)
 
     def given_up(self, seq: int) -> None:
         """This number will not be sent again: the floor passes it.
 
-        Only for one that the daemon refused, or whose connection is lost: what is still on its
-        way on a living connection could be applied after a caller was told that it was not.
+        Only for one that was answered, that the daemon refused, or whose connection is lost:
+        what is still on its way on a living connection could be applied after a caller was told
+        that it was not.
         """
-        self.outstanding.pop(seq, None)
+        outstanding = self.outstanding
+        outstanding.discard(seq)
         self.abandoned.discard(seq)
+        if seq == self.floor:
+            seq += 1
+            while seq < self.next_seq and seq not in outstanding:
+                seq += 1
+            self.floor = seq
 
     def abandon(self, seq: int) -> None:
         """Nobody waits for this number any more; its answer, if it comes, is swallowed.
@@ -255,9 +260,8 @@ class ClientChannel(msgspec.Struct):
 
     def lost(self) -> None:
         """The connection is gone: abandoned numbers are given up."""
-        for seq in self.abandoned:
-            self.outstanding.pop(seq, None)
-        self.abandoned.clear()
+        for seq in list(self.abandoned):
+            self.given_up(seq)
 
     def welcomed(self, generation: bytes, known: bool, last: int) -> Fate:
         """Take hello's answer; the fate of everything outstanding.

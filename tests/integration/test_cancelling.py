@@ -80,7 +80,7 @@ def test_cancelled_in_the_moment_of_the_answer_tells_its_number_too(
             shared = db._connection
             assert shared is not None
             (call,) = shared.pump.link.unfinished()
-            call.wakers.append(lambda _: cancel(task))
+            call.wakers += (lambda _: cancel(task),)
             with pytest.raises(asyncio.CancelledError) as caught:
                 await task
             for number in range(5):

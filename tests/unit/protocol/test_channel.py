@@ -260,6 +260,22 @@ def test_numbers_rise_by_one_and_the_floor_is_the_lowest_outstanding() -> None:
     assert (client.floor, client.span) == (4, 0)
 
 
+@given(st.lists(st.sampled_from(["number", "answered", "given_up", "abandon", "lost"])), st.data())
+def test_the_floor_follows_whatever_becomes_of_numbers(
+    steps: list[str], data: st.DataObject
+) -> None:
+    client = ClientChannel()
+    for step in steps:
+        if step == "number":
+            client.number()
+        elif step == "lost":
+            client.lost()
+        elif client.sent:
+            getattr(client, step)(data.draw(st.integers(1, client.sent)))
+        assert client.floor == min(client.outstanding, default=client.next_seq)
+        assert client.abandoned <= client.outstanding
+
+
 def test_a_refused_number_that_was_given_up_was_never_acknowledged() -> None:
     client = ClientChannel()
     client.number()
@@ -294,7 +310,7 @@ def test_the_floor_passes_an_abandoned_number_only_when_the_connection_is_lost()
     ],
 )
 def test_what_hello_means(acked: int, known: bool, last: int, fate: Fate) -> None:
-    client = ClientChannel(next_seq=6, acked=acked, generation=b"a")
+    client = ClientChannel(next_seq=6, floor=6, acked=acked, generation=b"a")
     assert client.welcomed(b"a", known, last) is fate
 
 
