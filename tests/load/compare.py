@@ -19,6 +19,7 @@ from typing import Any, Final
 from sessiond_client.cli import output, units
 from tests.load.contests import ENTRIES, QUICK, RATIOS, SHORT, Ratio
 from tests.load.programs import ROOT, Ground, Missing, Result
+from tests.load.slow_disk import NoCompiler, slow_disk
 from tests.support.corpus import paragraphs
 
 BASELINE: Final = Path(__file__).with_name("baseline.json")
@@ -37,7 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="compare-", dir=chosen.folder) as folder:
         text = Path(folder) / "text.json"
         text.write_text(json.dumps(paragraphs(1, _PARAGRAPHS)), encoding="utf-8")
-        ground = Ground(Path(folder), text, chosen.seconds, chosen.warm_up, tuple(chosen.path))
+        try:
+            slow = slow_disk(Path(folder), chosen.sync_ms) if chosen.sync_ms else {}
+        except NoCompiler as error:
+            sys.exit(str(error))
+        paths = tuple(chosen.path)
+        ground = Ground(Path(folder), text, chosen.seconds, chosen.warm_up, paths, slow)
         rounds, missing = compare(ground, names, chosen.rounds, _say)
     if chosen.json:
         json.dump({"machine": machine(), "rounds": rounds, "missing": missing}, sys.stdout)
@@ -162,7 +168,8 @@ def machine_lines(chosen: argparse.Namespace, rounds: Rounds) -> list[str]:
         f"{here['cores']} cores, {here['machine']}, {here['system']}, load {here['load']:.1f}",
         ", ".join(f"{name} {version}" for name, version in versions.items()),
         f"{units.plural(chosen.rounds, 'round')} of {chosen.seconds:g} s after"
-        f" {chosen.warm_up:g} s of warm-up",
+        f" {chosen.warm_up:g} s of warm-up"
+        + (f", each sync {chosen.sync_ms:g} ms longer" if chosen.sync_ms else ""),
     ]
 
 
@@ -209,6 +216,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--seconds", type=float, default=4.0)
     add("--warm-up", type=float, default=0.5, metavar="SECONDS")
     add("--folder", type=Path, default=ROOT / "build" / "bench", help="the disk to measure on")
+    add(
+        "--sync-ms",
+        type=float,
+        default=0.0,
+        metavar="MS",
+        help="as on a disk whose syncs take so much longer (needs a C compiler)",
+    )
     add("--path", type=Path, action="append", default=[], help="where hermes-agent is installed")
     add("--quick", action="store_true", help="the daemon beside direct only")
     add("--check", action="store_true", help="a short comparison; 1 if it misses the baseline")

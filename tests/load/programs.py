@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -34,7 +34,8 @@ class Entry:
 class Ground:
     """What all runs have in common: the disk, the text, the time.
 
-    ``paths`` are searched for packages that are not installed here (hermes-agent).
+    ``paths`` are searched for packages that are not installed here (hermes-agent); every program
+    gets ``environment`` on top of its own.
     """
 
     folder: Path
@@ -42,7 +43,7 @@ class Ground:
     seconds: float
     warm_up: float
     paths: tuple[Path, ...] = ()
-    common: tuple[str, ...] = field(default=())
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, entry: Entry) -> Result:
         """One run of a program from nothing; Missing if it cannot do it."""
@@ -84,7 +85,7 @@ class Ground:
         # Nothing of the user's own may be read or written: neither settings nor a database.
         kept = {name: value for name, value in os.environ.items() if "SESSIOND" not in name}
         paths = os.pathsep.join(map(str, self.paths))
-        return kept | {"HOME": str(home), "PYTHONPATH": paths}
+        return {**kept, "HOME": str(home), "PYTHONPATH": paths, **self.environment}
 
 
 def _command(program: str, folder: Path) -> list[str]:
