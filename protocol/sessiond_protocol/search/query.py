@@ -76,6 +76,8 @@ _Lexeme: TypeAlias = Term | Operator
 
 def parse(query: str) -> Node | None:
     """The tree of ``query``, ``None`` when there is nothing to look for."""
+    if query.isascii() and query.isalnum() and query not in Operator.__members__:
+        return Term(query)  # one word, as most queries are
     lexemes = _operators(_lexemes(unified(_CONTROL.sub(" ", clean_text(query)))))
     if len(lexemes) == 1 and isinstance(lexemes[0], Term):
         return lexemes[0]

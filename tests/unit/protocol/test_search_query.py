@@ -1,5 +1,7 @@
 """What users type, read as they mean it."""
 
+from string import ascii_letters, digits
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -159,3 +161,10 @@ def test_without_syntax_every_word_is_a_term(chosen: list[str]) -> None:
     expected = dict.fromkeys(t(word) for word in chosen if any(map(str.isalnum, word)))
     tree = parse(" ".join(chosen))
     assert (list(terms(tree)) if tree is not None else []) == list(expected)
+
+
+@given(
+    st.text(ascii_letters + digits, min_size=1, max_size=5) | st.sampled_from(["OR", "AND", "NOT"])
+)
+def test_a_word_alone_means_what_it_means_between_spaces(word: str) -> None:
+    assert parse(word) == parse(f" {word} ")
