@@ -207,26 +207,30 @@ class Feed:
             if not self._dirty and not self._stopped:
                 patience = RETRY_SECONDS if self._lagging else POLL_SECONDS
                 self._changed.wait(patience if self._subscriptions else None)
-            self._lagging = False
-            events, self._events = self._events, []
-            self._dirty = False
-            subscriptions = list(self._subscriptions.values())
-            era, before = self._era, self._last_id
-        if not subscriptions or self._stopped:
+            self._lagging = self._dirty = False
+            watched, era, before = bool(self._subscriptions), self._era, self._last_id
+            if not watched:
+                self._events.clear()
+        if not watched or self._stopped:
             self._rows = None
             return
-        last_id = max(before, reader.last_id())
+        # The messages that are told of now are settled before the events are taken: what was
+        # committed before one of them is then among those.
+        boundary = max(before, reader.last_id())
         with self._changed:
             if era != self._era:
                 return  # these subscriptions are of another history
-            self._last_id = max(self._last_id, last_id)
+            self._last_id = max(self._last_id, boundary)
+            subscriptions = list(self._subscriptions.values())
+            events = [placed for placed in self._events if placed[0] <= boundary]
+            del self._events[: len(events)]
         if self._foreign_was_noticed(reader):
             _tell_of_foreign_commit(reader, subscriptions, self._has_older_rows(reader))
             self._rows = None
         if self._rows is None or any(event.kind in _REMOVALS for _, event in events):
             self._rows = (self._last_id, reader.count(self._last_id))
         for subscription in subscriptions:
-            self._feed(reader, subscription, events)
+            self._feed(reader, subscription, events, boundary)
 
     def _foreign_was_noticed(self, reader: "_FeedReader") -> bool:
         """Whether another program has committed; if nobody knows yet, have the writer look."""
@@ -246,9 +250,16 @@ class Feed:
         return reader.count(highest) > count
 
     def _feed(
-        self, reader: "_FeedReader", subscription: Subscription, events: list[Placed]
+        self,
+        reader: "_FeedReader",
+        subscription: Subscription,
+        events: list[Placed],
+        boundary: int,
     ) -> None:
-        """Send what is new to one subscription, as far as its connection takes it."""
+        """Send what is new to one subscription, as far as its connection takes it.
+
+        Messages with ids over ``boundary`` are left to the next turn.
+        """
         wanted = [
             (place, event)
             for place, event in events
@@ -263,7 +274,7 @@ class Feed:
             if subscription.behind:
                 subscription.behind = False
                 first.append(Event("sessions_changed", text=BEHIND))
-            rows, cursor, more = reader.page(subscription.cursor, subscription.session_id)
+            rows, cursor, more = reader.page(subscription.cursor, boundary, subscription.session_id)
             if not (first or rows or wanted or cursor > subscription.cursor):
                 return
             due = [each for each in wanted if not more or each[0] <= cursor]
@@ -327,18 +338,22 @@ class _FeedReader:
         sql = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'messages'"
         return int(self._value(sql))
 
-    def page(self, after: int, session_id: str | None) -> tuple[list[dict[str, Any]], int, bool]:
-        """Rows over ``after``, the cursor behind them, and whether more may follow."""
+    def page(
+        self, after: int, up_to: int, session_id: str | None
+    ) -> tuple[list[dict[str, Any]], int, bool]:
+        """Rows over ``after`` up to ``up_to``, the cursor behind them, and whether more follow."""
         if self._facts.cookie != schema_facts.schema_cookie(self._connection):
             self._facts = schema_facts.read_facts(self._connection)
         if session_id is None:
-            rows = messages.committed(self._connection, self._facts, after, limit=PAGE)
-            return rows, rows[-1]["id"] if rows else after, len(rows) == PAGE
-        boundary = self.last_id()
-        rows = messages.page(self._connection, self._facts, session_id, after, PAGE)
+            found = messages.committed(self._connection, self._facts, after, limit=PAGE)
+        else:
+            found = messages.page(self._connection, self._facts, session_id, after, PAGE)
+        rows = [row for row in found if row["id"] <= up_to]
         if len(rows) == PAGE:
             return rows, rows[-1]["id"], True
-        return rows, max([boundary, after, *(row["id"] for row in rows[-1:])]), False
+        if session_id is None:
+            return rows, rows[-1]["id"] if rows else after, False
+        return rows, max(after, up_to), False
 
     def close(self) -> None:
         """Close the connection."""

@@ -9,8 +9,20 @@ import pytest
 
 from sessiond import feed
 from sessiond_protocol.requests.feed import FOREIGN, Event, Events
-from sessiond_protocol.requests.session import SessionCreate, SessionDelete
-from tests.unit.daemon.stores import Opened, foreign, foreign_message, opened
+from sessiond_protocol.requests.session import (
+    SessionCreate,
+    SessionDelete,
+    SessionEnd,
+    SessionSetTitle,
+)
+from tests.unit.daemon.stores import (
+    Opened,
+    appending,
+    foreign,
+    foreign_message,
+    opened,
+    works,
+)
 
 
 def row(message_id: int) -> dict[str, Any]:
@@ -128,3 +140,56 @@ def test_what_was_noticed_before_anybody_watched_is_not_told(file: Opened, fed: 
     file.store.look()
     fed.feed.subscribe(fed, None, None, None, resumed=False)
     assert fed.told() == []
+
+
+# --- what is committed meanwhile ---------------------------------------------------------------
+
+
+class Interrupted:
+    """A feed's reader; before one of its calls, counted from 0, something happens."""
+
+    def __init__(self, reader: Any, moment: int, happens: Callable[[], None]) -> None:
+        self._reader = reader
+        self._left = moment
+        self._happens = happens
+
+    def __getattr__(self, name: str) -> Any:
+        if self._left == 0:
+            self._happens()
+        self._left -= 1
+        return getattr(self._reader, name)
+
+
+def commit(file: Opened, fed: Fed, *requests: Any) -> None:
+    """Apply each in a batch of its own, and tell the feed as the writer does."""
+    for request in requests:
+        applied = file.store.apply(works(request))
+        fed.feed.committed(applied.last_message_id, applied.events)
+
+
+@pytest.mark.parametrize("session_id", [None, "t"])
+@pytest.mark.parametrize("moment", range(10))
+def test_a_message_is_never_told_of_before_what_was_committed_before_it(
+    file: Opened, fed: Fed, moment: int, session_id: str | None
+) -> None:
+    fed.feed.forget(fed)
+    fed.feed.subscribe(fed, session_id, None, None, resumed=False)
+    fed.told()
+    commit(file, fed, SessionEnd(session_id="s", end_reason="done", ended_at=2.0))
+    happened: list[bool] = []
+
+    def meanwhile() -> None:
+        happened.append(True)
+        created = SessionCreate(session_id="t", source="test", started_at=1.0)
+        titled = SessionSetTitle(session_id="t", title="A title")
+        commit(file, fed, created, appending("t", "hello"), titled)
+
+    reader = fed.reader
+    fed.reader = Interrupted(reader, moment, meanwhile)  # type: ignore[assignment]
+    told = fed.told() + fed.told()
+    fed.reader = reader
+    if not happened:  # two turns have fewer calls
+        meanwhile()
+    told += fed.told()
+    kinds = [kind for kind, _ in told if kind != "session_ended"]
+    assert kinds == ["session_created", "message", "session_titled"]
