@@ -231,16 +231,19 @@ class ClientChannel(msgspec.Struct):
 
     def answered(self, seq: int) -> None:
         """The daemon decided this number and its answer arrived."""
-        self.given_up(seq)
+        self._settle(seq)
         self.acked = max(self.acked, seq)
 
     def given_up(self, seq: int) -> None:
         """This number will not be sent again: the floor passes it.
 
-        Only for one that was answered, that the daemon refused, or whose connection is lost:
-        what is still on its way on a living connection could be applied after a caller was told
-        that it was not.
+        Only for one that the daemon refused, or whose connection is lost: what is still on its
+        way on a living connection could be applied after a caller was told that it was not.
         """
+        self._settle(seq)
+
+    def _settle(self, seq: int) -> None:
+        """A number is outstanding no more; the floor rises to the lowest that is."""
         outstanding = self.outstanding
         outstanding.discard(seq)
         self.abandoned.discard(seq)
@@ -261,7 +264,7 @@ class ClientChannel(msgspec.Struct):
     def lost(self) -> None:
         """The connection is gone: abandoned numbers are given up."""
         for seq in list(self.abandoned):
-            self.given_up(seq)
+            self._settle(seq)
 
     def welcomed(self, generation: bytes, known: bool, last: int) -> Fate:
         """Take hello's answer; the fate of everything outstanding.

@@ -79,8 +79,6 @@ def parse(query: str) -> Node | None:
     if query.isascii() and query.isalnum() and query not in Operator.__members__:
         return Term(query)  # one word, as most queries are
     lexemes = _operators(_lexemes(unified(_CONTROL.sub(" ", clean_text(query)))))
-    if len(lexemes) == 1 and isinstance(lexemes[0], Term):
-        return lexemes[0]
     return _either(lexemes) if lexemes else None
 
 
