@@ -1,5 +1,6 @@
 """What holds for every test: reproducible properties, and nothing left behind."""
 
+import contextlib
 import gc
 import os
 import threading
@@ -58,7 +59,11 @@ def _children() -> set[str]:
     tasks = Path("/proc/self/task")
     if not tasks.is_dir():
         return set()
-    return {pid for task in tasks.iterdir() for pid in (task / "children").read_text().split()}
+    found: set[str] = set()
+    for task in tasks.iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            found.update((task / "children").read_text().split())
+    return found
 
 
 def _descriptors() -> set[str]:

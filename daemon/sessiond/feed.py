@@ -23,6 +23,8 @@ from sessiond_protocol.requests.feed import AWAY, BEHIND, EVENTS_METHOD, FOREIGN
 log = logging.getLogger("sessiond.feed")
 
 PAGE: Final = 200
+# Of a watched session's new messages, how many ids of all sessions are looked through at most.
+_IN_PASSING: Final = 1_000
 POLL_SECONDS: Final = 0.25  # how soon a commit of another program is noticed
 _REMOVALS: Final = frozenset({"session_deleted", "messages_replaced", "messages_cleared"})
 RETRY_SECONDS: Final = 0.05  # how soon a watcher whose socket was full is tried again
@@ -347,13 +349,20 @@ class _FeedReader:
         if session_id is None:
             found = messages.committed(self._connection, self._facts, after, limit=PAGE)
         else:
-            found = messages.page(self._connection, self._facts, session_id, after, PAGE)
+            found = self._of_session(session_id, after, up_to)
         rows = [row for row in found if row["id"] <= up_to]
         if len(rows) == PAGE:
             return rows, rows[-1]["id"], True
         if session_id is None:
             return rows, rows[-1]["id"] if rows else after, False
         return rows, max(after, up_to), False
+
+    def _of_session(self, session_id: str, after: int, up_to: int) -> list[dict[str, Any]]:
+        # What was just committed is read in passing, without looking at the whole session.
+        connection, facts = self._connection, self._facts
+        if up_to - after <= _IN_PASSING:
+            return messages.committed(connection, facts, after, up_to, PAGE, session_id)
+        return messages.page(connection, facts, session_id, after, PAGE)
 
     def close(self) -> None:
         """Close the connection."""

@@ -113,7 +113,7 @@ SIDE_TABLES: Final[dict[str, str]] = {
     # clients. `commits` rises in every transaction, `starts` at every start of a daemon.
     # `index_state`: '' (healthy), or why search is degraded. `rebuild_cursor`: the last message
     # id in sessiond_fts_next while a sliced rebuild runs. `cjk_cursor`: the last message id that
-    # was looked at for the pair index.
+    # was looked at for the pair index and for sessiond_disorder.
     "sessiond_meta": (
         "CREATE TABLE sessiond_meta (\n"
         "    id INTEGER PRIMARY KEY CHECK (id = 1),\n"
@@ -181,11 +181,15 @@ SIDE_TABLES: Final[dict[str, str]] = {
     "sessiond_transcripts": (
         "CREATE TABLE sessiond_transcripts (session_id TEXT PRIMARY KEY) WITHOUT ROWID"
     ),
+    # Sessions in which the order of time is not that of the ids: a clock went back, or somebody
+    # gave old times. In every other one, up to `cjk_cursor`, idx_messages_session is in the order
+    # of ids, too, so that no index of our own is needed for it.
+    "sessiond_disorder": (
+        "CREATE TABLE sessiond_disorder (session_id TEXT PRIMARY KEY) WITHOUT ROWID"
+    ),
 }
 
 SIDE_INDEXES: Final[dict[str, str]] = {
-    # (session_id, id): transcripts in order of id, neighbours of a hit, a session's last message.
-    "sessiond_messages_order": "CREATE INDEX sessiond_messages_order ON messages(session_id)",
     # Lists and exports of one source, newest first.
     "sessiond_sessions_recent": (
         "CREATE INDEX sessiond_sessions_recent ON sessions(source, started_at)"
@@ -194,6 +198,9 @@ SIDE_INDEXES: Final[dict[str, str]] = {
         "CREATE INDEX sessiond_keys_message ON sessiond_message_keys(message_id)"
     ),
 }
+
+# What earlier versions of sessiond kept and this one removes.
+FORMER_INDEXES: Final = ("sessiond_messages_order",)
 
 # The index a sliced rebuild fills before it takes the place of messages_fts.
 FTS_NEXT_TABLE: Final = (

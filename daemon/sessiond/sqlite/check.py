@@ -15,9 +15,10 @@ import apsw
 import msgspec
 
 from sessiond.sqlite.ask import rows, value
+from sessiond.sqlite.disorder import disordered
 from sessiond.sqlite.index_comparison import INDEXES, compare_index
 from sessiond.sqlite.judge import Part, Verdict, look
-from sessiond.sqlite.mending import compare
+from sessiond.sqlite.mending import compare, mend_tables
 from sessiond.sqlite.slices import HIGHEST, next_range
 
 MOST_FINDINGS: Final = 100
@@ -38,6 +39,7 @@ class Kind(StrEnum):
     PAIR_INDEX = "pair index"
     CONTENT = "content"
     KEYS = "keys"
+    ORDER = "order"
     SEQUENCE = "sequence"
 
 
@@ -193,6 +195,10 @@ def _check_sides(connection: apsw.Connection, _v: Verdict, report: Report, beat:
             report.add(Kind.CONTENT, f"message {each}: structured content of other text")
         for session, key in found.keys:
             report.add(Kind.KEYS, f"key {key!r} of session {session!r} has no message")
+        if low < cursor < high:
+            found.disordered = disordered(connection, low, cursor)
+        for session in found.disordered if low < cursor else ():
+            report.add(Kind.ORDER, f"session {session!r} goes back in time, which is not noted")
 
 
 def _ranges(connection: apsw.Connection) -> Iterator[tuple[int, int]]:
@@ -266,7 +272,8 @@ def _repair_one(connection: apsw.Connection, kind: Kind, verdict: Verdict, rebui
         connection.execute("INSERT INTO sessiond_cjk_fts (sessiond_cjk_fts) VALUES ('rebuild')")
         connection.execute("UPDATE sessiond_meta SET cjk_cursor = 0")
     else:
-        _remove_invalid(connection)
+        for low, high in _ranges(connection):
+            mend_tables(connection, compare(connection, low, high))
     return True
 
 
@@ -283,15 +290,4 @@ def _raise_sequence(connection: apsw.Connection, found: Sequence[Any]) -> None:
         connection.execute("DELETE FROM sqlite_sequence WHERE name = 'messages'")
         connection.execute(
             "INSERT INTO sqlite_sequence (name, seq) VALUES ('messages', ?)", (highest,)
-        )
-
-
-def _remove_invalid(connection: apsw.Connection) -> None:
-    for low, high in _ranges(connection):
-        found = compare(connection, low, high)
-        connection.executemany(
-            "DELETE FROM sessiond_content WHERE message_id = ?", [(each,) for each in found.content]
-        )
-        connection.executemany(
-            "DELETE FROM sessiond_message_keys WHERE session_id = ? AND key = ?", found.keys
         )

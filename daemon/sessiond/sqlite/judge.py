@@ -60,8 +60,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     ``messages_fts`` is; ``missing_triggers`` are those of its three that are absent by name,
     ``foreign_triggers`` every other trigger on ``messages`` or ``sessions`` and those of our
     names with another text. ``missing_indexes`` and ``missing_sides`` are names of the base
-    format and of sessiond's own. ``has_active``: ``messages.active`` exists, and rows with 0
-    are hidden.
+    format and of sessiond's own; ``former_indexes`` are there and only earlier versions of
+    sessiond kept them. ``has_active``: ``messages.active`` exists, and rows with 0 are hidden.
     """
 
     mode: Mode
@@ -74,6 +74,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     foreign_triggers: tuple[str, ...]
     missing_indexes: tuple[str, ...]
     missing_sides: tuple[str, ...]
+    former_indexes: tuple[str, ...]
     has_active: bool
     is_empty: bool
 
@@ -173,6 +174,7 @@ def judge(
             *(name for name in schema.SIDE_TABLES if name not in tables),
             *(name for name in schema.SIDE_INDEXES if ("index", name) not in found),
         ),
+        former_indexes=tuple(name for name in schema.FORMER_INDEXES if ("index", name) in found),
         has_active="active" in present["messages"],
         is_empty=version is None and all(_beginning(row) for row in found.values()),
     )

@@ -1,8 +1,9 @@
 """Bringing what other programs changed into the tables that only sessiond knows.
 
-Another program adds messages that the pair index has not seen, and its updates and deletes never
-reach the side tables. New rows are picked up by id, upwards from ``cjk_cursor``; after a commit
-of another program one pass over all messages compares and mends the rest.
+Another program adds messages that the pair index has not seen and whose times nobody compared,
+and its updates and deletes never reach the side tables. New rows are picked up by id, upwards
+from ``cjk_cursor``; after a commit of another program one pass over all messages compares and
+mends the rest.
 """
 
 import logging
@@ -16,6 +17,7 @@ from sessiond.sqlite.access import WriteAccess
 from sessiond.sqlite.ask import rows, value
 from sessiond.sqlite.cjk_index import add_pairs, drop_pairs, empty_pairs, pairs_of_bytes
 from sessiond.sqlite.damage import WORDS, IndexDamaged, on_index
+from sessiond.sqlite.disorder import NOTE, disordered
 from sessiond.sqlite.migrations import REBUILD_NEEDED
 from sessiond.sqlite.slices import HIGHEST, Pace, next_range
 from sessiond_protocol.content import text_hash
@@ -33,18 +35,20 @@ class Difference(msgspec.Struct):
 
     ``strays`` and ``missing``: ids and texts of the pair index; a stale row is in both.
     ``content``: ids of structured content without its message or of another text. ``keys``:
-    message keys whose message is gone.
+    message keys whose message is gone. ``disordered``: sessions that should be noted as such.
     """
 
     strays: list[int] = []
     missing: dict[int, str] = {}
     content: list[int] = []
     keys: list[tuple[str, str]] = []
+    disordered: list[str] = []
 
     @property
-    def any(self) -> bool:
-        """There is something to mend."""
-        return bool(self.strays or self.missing or self.content or self.keys)
+    def count(self) -> int:
+        """How many things there are to mend."""
+        pairs = self.missing.keys() | set(self.strays)
+        return len(pairs) + len(self.content) + len(self.keys) + len(self.disordered)
 
 
 def compare(connection: apsw.Connection, low: int, high: int) -> Difference:
@@ -73,6 +77,7 @@ def compare(connection: apsw.Connection, low: int, high: int) -> Difference:
         missing={each: pairs for each, pairs in wanted.items() if stored.get(each) != pairs},
         content=_invalid_content(connection, bounds),
         keys=_invalid_keys(connection, bounds),
+        disordered=disordered(connection, low, high),
     )
 
 
@@ -123,12 +128,18 @@ def mend(connection: apsw.Connection, found: Difference, *, indexed: bool) -> No
     """Put right what :func:`compare` found, inside the transaction it looked in."""
     drop_pairs(connection, found.strays, indexed=indexed)
     add_pairs(connection, found.missing, indexed=indexed)
+    mend_tables(connection, found)
+
+
+def mend_tables(connection: apsw.Connection, found: Difference) -> None:
+    """The same for everything but the pair index."""
     connection.executemany(
         "DELETE FROM sessiond_content WHERE message_id = ?", [(each,) for each in found.content]
     )
     connection.executemany(
         "DELETE FROM sessiond_message_keys WHERE session_id = ? AND key = ?", found.keys
     )
+    connection.executemany(NOTE, [(session_id,) for session_id in found.disordered])
 
 
 class Mending:
@@ -170,7 +181,7 @@ class Mending:
 
     @property
     def behind(self) -> int:
-        """How many ids the pair index has not looked at, at most."""
+        """How many ids have not been looked at, at most."""
         return max(0, self._highest - self._access.meta.committed.cjk_cursor)
 
     # --- the pair index ----------------------------------------------------------------------
@@ -225,7 +236,7 @@ class Mending:
         self._pace.start()
         part = next_range(connection, self._low, self._pace.budget)
         high = HIGHEST if part.last else part.high
-        if compare(connection, part.low, high).any:
+        if compare(connection, part.low, high).count:
             # What was read stands only under the write lock.
             with access.working():
                 self._mend(connection, compare(connection, part.low, high))
@@ -264,6 +275,4 @@ class Mending:
 
     def _mend(self, connection: apsw.Connection, found: Difference) -> None:
         mend(connection, found, indexed=not self._access.health.pairs)
-        self.mended += (
-            len(found.missing.keys() | set(found.strays)) + len(found.content) + len(found.keys)
-        )
+        self.mended += found.count

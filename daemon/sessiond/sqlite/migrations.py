@@ -15,6 +15,7 @@ import apsw
 import msgspec
 
 from sessiond.sqlite.ask import beating, rows, size_in_bytes, value
+from sessiond.sqlite.disorder import NOTE_ALL
 from sessiond.sqlite.judge import Part, Verdict, look
 from sessiond.sqlite.refusal import OpenRefused, Reason
 from sessiond.sqlite.unique_titles import make_titles_unique
@@ -220,7 +221,9 @@ def _add_column(connection: apsw.Connection, column: str) -> None:
 
 
 def _is_incomplete(verdict: Verdict) -> bool:
-    if verdict.missing_sides or (_can_put_index_back(verdict) and not verdict.index_is_followed):
+    if verdict.missing_sides or verdict.former_indexes:
+        return True
+    if _can_put_index_back(verdict) and not verdict.index_is_followed:
         return True
     return not verdict.is_newer and bool(verdict.missing_indexes or verdict.missing_columns)
 
@@ -261,6 +264,13 @@ def _make_sides(connection: apsw.Connection, verdict: Verdict, hook: Hook) -> No
             )
         connection.execute("DELETE FROM sessiond_cjk")
         connection.execute("UPDATE sessiond_meta SET cjk_cursor = 0")
+    if "sessiond_disorder" in missing or verdict.former_indexes:
+        # A version that kept the index noted nothing, also if it came after one that did.
+        connection.execute("DELETE FROM sessiond_disorder")
+        connection.execute(NOTE_ALL)
+    for name in verdict.former_indexes:
+        connection.execute(f"DROP INDEX {name}")
+        hook(f"complete: {name}")
 
 
 def ensure_meta(connection: apsw.Connection) -> None:
@@ -325,7 +335,7 @@ def _refuse_unreadable_version(connection: apsw.Connection, verdict: Verdict) ->
 def _seconds(connection: apsw.Connection, verdict: Verdict, backup: bool) -> float:
     size = size_in_bytes(connection)
     over_messages = sum(
-        name in ("idx_messages_session", "sessiond_messages_order")
+        name in ("idx_messages_session", "sessiond_disorder")
         for name in (*verdict.missing_indexes, *verdict.missing_sides)
     )
     messages = 0

@@ -179,7 +179,7 @@ class Run:
         finally:
             batch.insertion = insertion
             if insertion is not None:
-                insertion.forget_last()
+                insertion.forget()
 
 
 def refuse_batch(works: Sequence[Work], load: Load, code: Code, message: str) -> list[Outcome]:

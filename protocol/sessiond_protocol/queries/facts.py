@@ -19,6 +19,9 @@ SELECT type, name FROM sqlite_master
 UNION ALL SELECT 'sessions', name FROM pragma_table_info('sessions')
 UNION ALL SELECT 'messages', name FROM pragma_table_info('messages')
 UNION ALL SELECT 'cookie', schema_version FROM pragma_schema_version
+UNION ALL SELECT 'by session', c.seqno || ' ' || c.name
+    FROM pragma_index_list('messages') AS i, pragma_index_info(i.name) AS c
+    WHERE i.name = 'idx_messages_session' AND NOT i.partial
 """
 
 
@@ -29,8 +32,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     ``version``: the schema version the file states, ``None`` without one.
     ``missing``: columns of schema 6 it lacks, as ``table.column``; the queries need them all.
     ``active``: ``messages.active`` exists: rows with 0 were rewound by a newer program.
-    ``content``, ``meta``, ``order``: the table ``sessiond_content``, the table
-    ``sessiond_meta``, the index ``sessiond_messages_order`` exist.
+    ``content``, ``meta``, ``disorder``: the tables ``sessiond_content``, ``sessiond_meta``,
+    ``sessiond_disorder`` exist. ``by_session``: the index ``idx_messages_session`` is there and
+    is what schema 6 says.
     ``tables``: the names of all tables, for whoever needs another one.
     """
 
@@ -40,7 +44,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     active: bool
     content: bool
     meta: bool
-    order: bool
+    disorder: bool
+    by_session: bool
     tables: frozenset[str]
 
 
@@ -69,7 +74,8 @@ def read_facts(connection: ReadConnection) -> Facts:
         active="active" in found.get("messages", set()),
         content="sessiond_content" in tables,
         meta="sessiond_meta" in tables,
-        order="sessiond_messages_order" in found.get("index", set()),
+        disorder="sessiond_disorder" in tables,
+        by_session=found.get("by session", set()) == {"0 session_id", "1 timestamp"},
         tables=frozenset(tables),
     )
 

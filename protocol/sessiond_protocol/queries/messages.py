@@ -9,13 +9,14 @@ them.
 """
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from itertools import islice
 from typing import Any, Final
 
 from sessiond_protocol.content import check_integer
 from sessiond_protocol.queries.connection import ReadConnection
 from sessiond_protocol.queries.facts import Facts
+from sessiond_protocol.queries.order import BEFORE_ALL, by_session, follows_time
 from sessiond_protocol.queries.statement import Condition, dicts, page_bounds, value, where
 from sessiond_protocol.schema import MESSAGE_COLUMN_NAMES
 
@@ -48,15 +49,6 @@ def _select(table: str, *, content: bool) -> str:
     )
 
 
-def in_order(facts: Facts) -> str:
-    """``messages AS m`` for queries of one session by id, on the index made for them.
-
-    Named outright: with statistics from a time when the file was small (another program may
-    have run ANALYZE then), SQLite would look through all messages of all sessions instead.
-    """
-    return "messages AS m" + (" INDEXED BY sessiond_messages_order" if facts.order else "")
-
-
 def shown(facts: Facts, alias: str = "m") -> str:
     """The condition that leaves out rewound messages, as ``AND …``, or nothing."""
     return f" AND {alias}.active IS NOT 0" if facts.active else ""
@@ -72,7 +64,8 @@ def page(
 ) -> list[Row]:
     """Messages of a session with an id above ``after_id``, rewound ones included.
 
-    The cost of a page grows with ``offset``, but not with ``after_id``.
+    The cost of a page grows with the messages that follow, of which only ids are read. Those
+    before ``after_id`` cost nothing if that is a message of the session.
     """
     return _page(connection, facts, session_id, after_id, page_bounds(limit, offset), "")
 
@@ -104,12 +97,30 @@ def _page(
     return dicts(rows.fetchall(), RAW_NAMES)
 
 
+@lru_cache(maxsize=16)
 def _page_sql(facts: Facts, condition: str) -> str:
-    return (
-        f"{_select(in_order(facts), content=facts.content)}"
-        f" WHERE m.session_id = ? AND m.id > ?{condition}"
-        " ORDER BY m.id LIMIT ? OFFSET ?"
+    passed = (
+        "SELECT x.timestamp FROM messages AS x WHERE x.id = p.after AND x.session_id = p.session"
     )
+    return _of_ids(
+        facts,
+        f"WITH p (session, after) AS (SELECT ?, ?) SELECT m.id FROM p CROSS JOIN"
+        f" {by_session(facts, 'm')} WHERE m.session_id = p.session AND m.id > p.after"
+        f" AND m.timestamp >= coalesce(CASE WHEN {follows_time(facts, 'p.session')}"
+        f" THEN ({passed}) END, {BEFORE_ALL}){condition}",
+        "",
+    )
+
+
+def _of_ids(facts: Facts, ids: str, direction: str) -> str:
+    """Rows of a page of these ids, in their order.
+
+    Ids come from an index and are sorted alone. Joined crosswise, so that with statistics from a
+    time when the file was small SQLite does not look through all messages for them.
+    """
+    page = f"({ids} ORDER BY m.id{direction} LIMIT ? OFFSET ?)"
+    source = f"{page} AS page CROSS JOIN messages AS m ON m.id = page.id"
+    return f"{_select(source, content=facts.content)} ORDER BY page.id{direction}"
 
 
 def bounded_page(
@@ -166,13 +177,14 @@ def tail(
     With ``before_id``: of those with lower ids.
     """
     conditions: list[Condition] = []
+    source = "messages AS m"
     if session_id is not None:
+        source = by_session(facts, "m")
         conditions.append(("m.session_id = ?", [session_id]))
     if before_id is not None:
         conditions.append(("m.id < ?", [check_integer(before_id, "before_id")]))
     clause, parameters = where(conditions)
-    source = "messages AS m" if session_id is None else in_order(facts)
-    sql = f"{_select(source, content=facts.content)}{clause} ORDER BY m.id DESC LIMIT ? OFFSET ?"
+    sql = _of_ids(facts, f"SELECT m.id FROM {source}{clause}", " DESC")
     rows = connection.execute(sql, (*parameters, *page_bounds(limit))).fetchall()
     return dicts(reversed(rows), RAW_NAMES)
 
@@ -183,12 +195,20 @@ def committed(
     after_id: int,
     up_to: int | None = None,
     limit: int | None = None,
+    session_id: str | None = None,
 ) -> list[Row]:
-    """Messages of every session with ``after_id < id <= up_to``, in commit order."""
-    conditions, parameters = "m.id > ?", [check_integer(after_id, "after_id")]
+    """Messages of every session, or of one, with ``after_id < id <= up_to``, in commit order.
+
+    All sessions' messages in that range are read.
+    """
+    conditions = "m.id > ?"
+    parameters: list[int | str] = [check_integer(after_id, "after_id")]
     if up_to is not None:
         conditions += " AND m.id <= ?"
         parameters.append(check_integer(up_to, "up_to"))
+    if session_id is not None:
+        conditions += " AND +m.session_id = ?"  # the sign keeps the index out of it
+        parameters.append(session_id)
     select = _select("messages AS m", content=facts.content)
     sql = f"{select} WHERE {conditions} ORDER BY m.id LIMIT ? OFFSET ?"
     rows = connection.execute(sql, (*parameters, *page_bounds(limit))).fetchall()

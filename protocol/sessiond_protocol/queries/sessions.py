@@ -6,13 +6,14 @@ sessions that started at one instant, the one stored last comes first.
 
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import Any, Final
 
 from sessiond_protocol.content import INLINE_JSON, content_text
 from sessiond_protocol.queries.connection import ReadConnection
 from sessiond_protocol.queries.facts import Facts
-from sessiond_protocol.queries.messages import in_order, shown
+from sessiond_protocol.queries.messages import shown
+from sessiond_protocol.queries.order import by_session, follows_time
 from sessiond_protocol.queries.statement import (
     Condition,
     dicts,
@@ -113,9 +114,9 @@ def rich(
     highest id, else ``started_at``.
     """
     clause, parameters = where(_filters(source, exclude_sources))
-    sql = _placed(_rich_columns(in_order(facts), shown(facts)), clause)
+    sql = _placed(_rich_columns(facts), clause)
     bounds = page_bounds(limit, offset)
-    rows = connection.execute(sql, (_WHITESPACE, *parameters, *bounds)).fetchall()
+    rows = connection.execute(sql, (_WHITESPACE, _WHITESPACE, *parameters, *bounds)).fetchall()
     sessions = dicts(rows, _RICH_NAMES)
     for session in sessions:
         session["preview"] = _preview(session["preview"])
@@ -137,24 +138,28 @@ def _placed(columns: str, clause: str) -> str:
     )
 
 
-@cache
-def _rich_columns(table: str, condition: str) -> str:
+@lru_cache(maxsize=16)
+def _rich_columns(facts: Facts) -> str:
     """Columns of a rich row; ``preview`` as the stripped text's first bytes.
 
     Bytes, because SQLite's text functions end at a NUL. A structure stored in the column itself
     comes whole: only decoding finds its text.
     """
     inline = INLINE_JSON.encode().hex()
-    return f"""{_QUALIFIED},
-(SELECT CASE substr(CAST(m.content AS BLOB), 1, {len(INLINE_JSON)})
+    its = f"FROM {by_session(facts, 'm')} WHERE m.session_id = s.id{shown(facts)}"
+    preview = f"""SELECT CASE substr(CAST(m.content AS BLOB), 1, {len(INLINE_JSON)})
     WHEN X'{inline}' THEN m.content
     ELSE substr(CAST(trim(m.content, ?) AS BLOB), 1, {_PREVIEW_BYTES}) END
- FROM {table}
- WHERE m.session_id = s.id AND m.role = 'user' AND m.content <> ''{condition}
- ORDER BY m.id LIMIT 1),
+ {its} AND m.role = 'user' AND m.content <> ''"""
+    last = f"SELECT m.timestamp {its}"
+    return f"""{_QUALIFIED},
+CASE WHEN {follows_time(facts, "s.id")}
+ THEN ({preview} ORDER BY m.timestamp, m.id LIMIT 1)
+ ELSE ({preview} ORDER BY m.id LIMIT 1) END,
 COALESCE(
-(SELECT m.timestamp FROM {table} WHERE m.session_id = s.id{condition}
- ORDER BY m.id DESC LIMIT 1), s.started_at)"""
+CASE WHEN {follows_time(facts, "s.id")}
+ THEN ({last} ORDER BY m.timestamp DESC LIMIT 1)
+ ELSE ({last} ORDER BY m.id DESC LIMIT 1) END, s.started_at)"""
 
 
 def _preview(stored: str | bytes | None) -> str:

@@ -7,6 +7,7 @@ from sessiond_protocol.content import INLINE_JSON, content_text
 from sessiond_protocol.queries.connection import ReadConnection
 from sessiond_protocol.queries.facts import Facts
 from sessiond_protocol.queries.messages import shown
+from sessiond_protocol.queries.order import by_session, follows_time
 from sessiond_protocol.rows import decode_content
 from sessiond_protocol.search.candidates import IDS, places, text_of
 
@@ -29,10 +30,18 @@ def joins(facts: Facts) -> str:
     The neighbours are those of the same session, by id, rewound messages left out. One row a
     hit costs half of what three rows would.
     """
-    same = f"SELECT p.id FROM messages AS p WHERE p.session_id = m.session_id{shown(facts, 'p')}"
+    before, after = _next_to(facts, "<", "DESC", "max"), _next_to(facts, ">", "ASC", "min")
+    return f" LEFT JOIN messages AS b ON b.id = {before} LEFT JOIN messages AS a ON a.id = {after}"
+
+
+def _next_to(facts: Facts, sign: str, direction: str, end: str) -> str:
+    """The id of the message next to ``m`` on one side; NULL if it is the last one there."""
+    same = f"FROM {by_session(facts, 'p')} WHERE p.session_id = m.session_id{shown(facts, 'p')} AND"
     return (
-        f" LEFT JOIN messages AS b ON b.id = ({same} AND p.id < m.id ORDER BY p.id DESC LIMIT 1)"
-        f" LEFT JOIN messages AS a ON a.id = ({same} AND p.id > m.id ORDER BY p.id LIMIT 1)"
+        f"(CASE WHEN {follows_time(facts, 'm.session_id')} THEN"
+        f" (SELECT p.id {same} (p.timestamp, p.id) {sign} (m.timestamp, m.id)"
+        f" ORDER BY p.timestamp {direction}, p.id {direction} LIMIT 1)"
+        f" ELSE (SELECT {end}(p.id) {same} p.id {sign} m.id) END)"
     )
 
 

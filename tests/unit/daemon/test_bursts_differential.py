@@ -34,12 +34,13 @@ _texts = st.sampled_from(
     ("plain", "plain", "größer", "中文 text", "日本語 テスト", "x\0y", "", None)
 )
 _plain = st.builds(
-    lambda text, calls: Message(
-        role="user", timestamp=1.0, content=text, tool_call_count=calls,
+    lambda text, calls, when: Message(
+        role="user", timestamp=when, content=text, tool_call_count=calls,
         tool_calls=f"[{', '.join(['1'] * calls)}]" if calls else None,
     ),
     _texts,
     st.sampled_from((0, 0, 0, 1, 3)),
+    st.sampled_from((1.0,) * 6 + (0.5, 2.0)),
 )  # fmt: skip
 _rich = st.builds(
     lambda text, key, parts, when: Message(
@@ -133,7 +134,7 @@ _TABLES = (
     "SELECT * FROM sessiond_content", "SELECT * FROM sessiond_cjk",
     "SELECT client, last, floor FROM sessiond_clients",
     "SELECT client, last_seq FROM sessiond_receipts",
-    "SELECT name, seq FROM sqlite_sequence",
+    "SELECT name, seq FROM sqlite_sequence", "SELECT session_id, 0 FROM sessiond_disorder",
 )  # fmt: skip
 
 

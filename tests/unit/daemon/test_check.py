@@ -105,6 +105,7 @@ DAMAGES = {
         "INSERT INTO sessiond_message_keys VALUES ('b', 'q', 1)",
         Kind.KEYS,
     ),
+    "times that fall": ("UPDATE messages SET timestamp = 0 WHERE id = 3", Kind.ORDER),
     "a message without a session": ("DELETE FROM sessions WHERE id = 'b'", Kind.FOREIGN_KEY),
 }
 

@@ -138,7 +138,9 @@ def test_ids_that_are_not_those_foretold_take_the_run_back(
     file: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learn = Insertion.inserted
-    monkeypatch.setattr(Insertion, "inserted", lambda self, name, last: learn(self, name, last + 7))
+    monkeypatch.setattr(
+        Insertion, "inserted", lambda self, name, last, time: learn(self, name, last + 7, time)
+    )
     file.store.reload()
     file.results(appending("s", "taught wrongly"))
     applied = file.store.apply(works(appending("s", "a"), appending("s", "b"), appending("s", "c")))
@@ -170,7 +172,7 @@ _rich = st.builds(
     st.sampled_from((None, None, '[{"type":"text","text":"x"}]')),
     st.integers(0, 2),
     # Not a number is NULL to SQLite: a row that passes every check but the table's own.
-    st.sampled_from((1.0,) * 30 + (float("nan"),)),
+    st.sampled_from((1.0,) * 27 + (0.5, 2.0, 2.0, float("nan"))),
 )  # fmt: skip
 _rows = st.lists(_rich, max_size=4)
 _state = st.one_of(
@@ -203,6 +205,7 @@ _TRIGGERS = (
 _TABLES = (
     "messages", "sessions", "sessiond_message_keys", "sessiond_content",
     "(SELECT session_id, 0 FROM sessiond_transcripts)",
+    "(SELECT session_id, 0 FROM sessiond_disorder)",
     "(SELECT seq, 0 FROM sqlite_sequence WHERE name = 'messages')",
 )  # fmt: skip
 

@@ -12,7 +12,8 @@ def test_a_file_of_ours() -> None:
     with fresh() as connection:
         facts = read_facts(connection)
     assert (facts.version, facts.missing) == (6, ())
-    assert (facts.active, facts.content, facts.meta, facts.order) == (False, True, True, True)
+    assert (facts.active, facts.content, facts.meta) == (False, True, True)
+    assert (facts.disorder, facts.by_session) == (True, True)
     assert {"sessions", "messages", "messages_fts", "sessiond_cjk"} <= facts.tables
 
 
@@ -20,7 +21,27 @@ def test_a_file_that_no_daemon_has_opened() -> None:
     with fresh(side_tables=False) as connection:
         facts = read_facts(connection)
     assert (facts.version, facts.missing) == (6, ())
-    assert (facts.content, facts.meta, facts.order) == (False, False, False)
+    assert (facts.content, facts.meta, facts.disorder) == (False, False, False)
+    assert facts.by_session
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        None,
+        "ON messages(timestamp, session_id)",
+        "ON messages(session_id)",
+        "ON messages(session_id, timestamp, role)",
+        "ON messages(session_id, timestamp) WHERE role = 'user'",
+        "ON sessions(id, started_at)",
+    ],
+)
+def test_an_index_of_that_name_is_used_only_if_it_is_the_one(theirs: str | None) -> None:
+    with fresh() as connection:
+        connection.execute("DROP INDEX idx_messages_session")
+        if theirs is not None:
+            connection.execute(f"CREATE INDEX idx_messages_session {theirs}")
+        assert not read_facts(connection).by_session
 
 
 def test_a_newer_file_has_messages_that_can_be_rewound() -> None:

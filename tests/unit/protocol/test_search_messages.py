@@ -365,8 +365,12 @@ def test_neighbours_are_looked_up_by_the_index(file: SearchFile, offset: int) ->
 
     search(Explaining(), read_facts(file.connection), "docker", offset=offset)
     looked_up = [plan for plan in plans if "SEARCH p" in plan]
-    assert len(looked_up) == 2
-    assert all("sessiond_messages_order (session_id=? AND rowid" in plan for plan in looked_up)
+    by_session = "SEARCH p USING COVERING INDEX idx_messages_session (session_id=?"
+    assert looked_up == [
+        f"{by_session} AND timestamp<?)", f"{by_session})",
+        f"{by_session} AND timestamp>?)", f"{by_session})",
+    ]  # fmt: skip
+    assert not [plan for plan in plans if plan.startswith("SCAN p")]
 
 
 _CHARACTERS = (

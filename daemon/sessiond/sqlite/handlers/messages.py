@@ -7,9 +7,10 @@ import apsw
 import msgspec
 
 from sessiond.sqlite.batch import Batch
+from sessiond.sqlite.disorder import NEWEST, NOTE, highest
 from sessiond.sqlite.handlers.registry import handles
 from sessiond.sqlite.handlers.sessions import delete_messages, exists
-from sessiond.sqlite.insertion import INSERT
+from sessiond.sqlite.insertion import INSERT, TIME
 from sessiond_protocol.content import text_hash
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests import message as requests
@@ -172,6 +173,7 @@ def _row(session_id: str, message: Message) -> tuple[Any, ...]:
 
 def _insert(batch: Batch, session_id: str, row: tuple[Any, ...]) -> int:
     batch.flush_rows()
+    newest = highest(batch.execute(NEWEST, (session_id,)).fetchall())
     try:
         batch.execute(INSERT, row)
     except apsw.ConstraintError as error:
@@ -179,8 +181,10 @@ def _insert(batch: Batch, session_id: str, row: tuple[Any, ...]) -> int:
             raise _unknown_session(session_id) from error
         raise
     message_id = batch.connection.last_insert_rowid()
+    if row[TIME] < newest:
+        batch.execute(NOTE, (session_id,))
     if batch.insertion is not None:
-        batch.insertion.inserted(session_id, message_id)
+        batch.insertion.inserted(session_id, message_id, max(newest, row[TIME]))
     return message_id
 
 

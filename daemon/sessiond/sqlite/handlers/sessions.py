@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from sessiond.sqlite.batch import Batch
+from sessiond.sqlite.disorder import FORGET
 from sessiond.sqlite.handlers.registry import handles
 from sessiond_protocol.errors import Code, Failure
 from sessiond_protocol.requests import session as requests
@@ -179,6 +180,9 @@ def delete_messages(batch: Batch, session_id: str) -> int:
         (session_id,),
     )
     batch.execute("DELETE FROM sessiond_message_keys WHERE session_id = ?", (session_id,))
+    batch.execute(FORGET, (session_id,))
+    if batch.insertion is not None:
+        batch.insertion.emptied(session_id)
     batch.execute("DELETE FROM messages WHERE session_id = ?", (session_id,))
     return batch.connection.changes()
 
