@@ -24,6 +24,7 @@ import msgspec
 
 from sessiond.database import UnsafeFile
 from sessiond.sqlite import file_locks, files, log_index, log_users
+from sessiond.sqlite.file_state import file_state
 from sessiond.sqlite.location import check_single_name
 from sessiond.sqlite.log_users import LockHolder, Role
 from sessiond.sqlite.refusal import OpenRefused, Reason
@@ -212,14 +213,14 @@ class Guard:
         sizes = {}
         for path, remembered in self._files.items():
             try:
-                found = os.stat(path)
+                found = file_state(path)
             except OSError:
                 return f"{path} was deleted while the daemon had it open"
-            if found.st_ino != remembered.inode or found.st_dev != remembered.device:
+            if found.inode != remembered.inode or found.device != remembered.device:
                 return f"{path} was replaced while the daemon had it open"
-            if found.st_nlink != 1 and path == self.path:
-                return f"{path} has {found.st_nlink} names, a database must have one"
-            sizes[path] = found.st_size
+            if found.links != 1 and path == self.path:
+                return f"{path} has {found.links} names, a database must have one"
+            sizes[path] = found.size
         index = self.log_index()
         if self._shared_memory >= 0 and self._shortage(index, sizes) is not None:
             return self._lasting_shortage()
