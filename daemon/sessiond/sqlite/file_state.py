@@ -9,6 +9,7 @@ import ctypes
 import os
 import struct
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 
@@ -21,23 +22,6 @@ class FileState(NamedTuple):
     size: int
 
 
-def file_state(path: str) -> FileState:
-    """What lies at a path now, links followed; opens nothing. Raises ``OSError``."""
-    if _statx is None:
-        return of(os.stat(path))
-    found = ctypes.create_string_buffer(_SIZE)
-    if _statx(_FROM_HERE, os.fsencode(path), 0, _MASK, found) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), path)
-    links, inode, size, major, minor = _fields(found)
-    return FileState(os.makedev(major, minor), inode, links, size)
-
-
-def of(found: os.stat_result) -> FileState:
-    """The same of what ``stat`` found."""
-    return FileState(found.st_dev, found.st_ino, found.st_nlink, found.st_size)
-
-
 # From linux/stat.h and linux/fcntl.h: type, links, inode, size; the structure of 256 bytes.
 _MASK: Final = 0x001 | 0x004 | 0x100 | 0x200
 _FROM_HERE: Final = -100
@@ -45,20 +29,39 @@ _SIZE: Final = 256
 _fields: Final = struct.Struct("=16xI12xQQ88xII").unpack_from
 
 
-def _find_statx() -> Callable[..., int] | None:
+class Look:
+    """What lies at a path, links followed, each time it is called; opens nothing.
+
+    For one thread at a time. Raises ``OSError``.
+    """
+
+    __slots__ = ("_ask", "_found", "_path")
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._found = ctypes.create_string_buffer(_SIZE)
+        self._ask = statx and partial(statx, _FROM_HERE, os.fsencode(path), 0, _MASK, self._found)
+
+    def __call__(self) -> FileState:
+        if self._ask is None or self._ask() != 0:
+            return of(os.stat(self._path))  # raises what is wrong
+        links, inode, size, major, minor = _fields(self._found)
+        return FileState(os.makedev(major, minor), inode, links, size)
+
+
+def of(found: os.stat_result) -> FileState:
+    """The same of what ``stat`` found."""
+    return FileState(found.st_dev, found.st_ino, found.st_nlink, found.st_size)
+
+
+def find_statx() -> Callable[..., int] | None:
     """The C library's function; None where it, or the kernel, has none."""
     try:
-        function: Any = ctypes.CDLL(None, use_errno=True).statx
+        function: Any = ctypes.CDLL(None).statx
     except (OSError, AttributeError):
         return None
-    function.argtypes = (
-        ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p,
-    )  # fmt: skip
-    found = ctypes.create_string_buffer(_SIZE)
-    if function(_FROM_HERE, b"/", 0, _MASK, found) != 0:
-        return None
-    result: Callable[..., int] = function
-    return result
+    works = function(_FROM_HERE, b"/", 0, _MASK, ctypes.create_string_buffer(_SIZE)) == 0
+    return function if works else None
 
 
-_statx: Final = _find_statx()
+statx: Final = find_statx()

@@ -5,7 +5,7 @@ import logging
 import os
 from typing import Final
 
-from sessiond.sqlite.file_state import file_state
+from sessiond.sqlite.file_state import Look
 from sessiond.sqlite.own_names import with_companions
 
 logger = logging.getLogger("sessiond.files")
@@ -17,7 +17,7 @@ SPARE_BYTES: Final = 1 << 20
 def size(path: str) -> int:
     """How many bytes a file has; 0 where none can be seen."""
     try:
-        return file_state(path).size
+        return Look(path)().size
     except OSError:
         return 0
 

@@ -24,7 +24,7 @@ import msgspec
 
 from sessiond.database import UnsafeFile
 from sessiond.sqlite import file_locks, files, log_index, log_users
-from sessiond.sqlite.file_state import file_state
+from sessiond.sqlite.file_state import Look
 from sessiond.sqlite.location import check_single_name
 from sessiond.sqlite.log_users import LockHolder, Role
 from sessiond.sqlite.refusal import OpenRefused, Reason
@@ -91,6 +91,7 @@ class Guard:
         self._shared_memory = -1
         self._fallback = -1
         self._files: dict[str, Identity] = {}
+        self._looks: dict[str, Look] = {}
         self._seen = (-1, 0)  # the count of commits at the last look, and the database's size
 
     # --- the daemon's lock -----------------------------------------------------------------
@@ -186,6 +187,7 @@ class Guard:
             ):
                 raise UnsafeFile(f"{path} is not the file that SQLite has open any more")
             self._files[path] = found
+            self._looks[path] = Look(path)
 
     def _opened_by_sqlite(self) -> dict[Identity, int] | None:
         """Our descriptors other than the guard's by what they have open; None: not known."""
@@ -213,7 +215,7 @@ class Guard:
         sizes = {}
         for path, remembered in self._files.items():
             try:
-                found = file_state(path)
+                found = self._looks[path]()
             except OSError:
                 return f"{path} was deleted while the daemon had it open"
             if found.inode != remembered.inode or found.device != remembered.device:

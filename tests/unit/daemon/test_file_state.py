@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from sessiond.sqlite import file_state as module
-from sessiond.sqlite.file_state import file_state, of
+from sessiond.sqlite.file_state import Look, of
 
 
 @pytest.fixture(params=["the system's own way", "without it"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "without it":
-        monkeypatch.setattr(module, "_statx", None)
-    elif module._statx is None:
+        monkeypatch.setattr(module, "statx", None)
+    elif module.statx is None:
         pytest.skip("this system's C library has no statx")
 
 
@@ -25,15 +25,15 @@ def test_it_is_what_stat_says(tmp_path: Path) -> None:
     (tmp_path / "name two").hardlink_to(file)
     (tmp_path / "leads there").symlink_to(file)
     for path in (file, tmp_path, tmp_path / "leads there", Path("/dev/null")):
-        assert file_state(str(path)) == of(os.stat(path))
-    assert file_state(str(file))[2:] == (2, 12_345)
+        assert Look(str(path))() == of(os.stat(path))
+    assert Look(str(file))()[2:] == (2, 12_345)
 
 
 @pytest.mark.usefixtures("way")
 def test_what_is_not_there_is_an_error_that_names_it(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing")
     with pytest.raises(FileNotFoundError) as error:
-        file_state(missing)
+        Look(missing)()
     assert error.value.filename == missing
 
 
@@ -43,6 +43,6 @@ def test_a_system_that_cannot_do_it_is_asked_with_stat(monkeypatch: pytest.Monke
             self.statx = lambda *_: -1  # ENOSYS
 
     monkeypatch.setattr(ctypes, "CDLL", Library)
-    assert module._find_statx() is None
+    assert module.find_statx() is None
     monkeypatch.setattr(ctypes, "CDLL", lambda *_args, **_options: object())
-    assert module._find_statx() is None
+    assert module.find_statx() is None
