@@ -29,5 +29,6 @@ def follows_time(facts: Facts, session: str) -> str:
         return "0"
     return (
         "((SELECT cjk_cursor FROM sessiond_meta WHERE id = 1) >= (SELECT max(id) FROM messages)"
-        f" AND NOT EXISTS (SELECT 1 FROM sessiond_disorder AS d WHERE d.session_id = {session}))"
+        " AND (NOT EXISTS (SELECT 1 FROM sessiond_disorder) OR NOT EXISTS"
+        f" (SELECT 1 FROM sessiond_disorder AS d WHERE d.session_id = {session})))"
     )

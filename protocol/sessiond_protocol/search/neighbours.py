@@ -21,7 +21,7 @@ _SHOWN: Final = (
 
 # Of the message before, the message ``m`` itself, and the message after it.
 COLUMNS: Final = ", ".join(map(_SHOWN.format, ("b", "m", "a")))
-_STARTS: Final = (0, 3, 6)
+_WIDTH: Final = 9
 
 
 def joins(facts: Facts) -> str:
@@ -39,7 +39,7 @@ def _next_to(facts: Facts, sign: str, direction: str, end: str) -> str:
     same = f"FROM {by_session(facts, 'p')} WHERE p.session_id = m.session_id{shown(facts, 'p')} AND"
     return (
         f"(CASE WHEN {follows_time(facts, 'm.session_id')} THEN"
-        f" (SELECT p.id {same} (p.timestamp, p.id) {sign} (m.timestamp, m.id)"
+        f" (SELECT p.id {same} p.timestamp {sign}= m.timestamp AND p.id {sign} m.id"
         f" ORDER BY p.timestamp {direction}, p.id {direction} LIMIT 1)"
         f" ELSE (SELECT {end}(p.id) {same} p.id {sign} m.id) END)"
     )
@@ -72,15 +72,14 @@ def read_contexts(
     one more statement.
     """
     cut: list[tuple[int, dict[str, Any]]] = []
-    starts = [at + each for each in _STARTS]
-    found = [
-        [
-            _message(row[start], row[start + 1], row[start + 2], cut)
-            for start in starts
-            if row[start] is not None
-        ]
-        for row in rows
-    ]
+    found = []
+    for row in rows:
+        b_id, b_role, b_text, m_id, m_role, m_text, a_id, a_role, a_text = row[at : at + _WIDTH]
+        context = [_message(b_id, b_role, b_text, cut)] if b_id is not None else []
+        context.append(_message(m_id, m_role, m_text, cut))
+        if a_id is not None:
+            context.append(_message(a_id, a_role, a_text, cut))
+        found.append(context)
     if cut:
         structured = _structured(connection, {found for found, _ in cut})
         for message_id, message in cut:
