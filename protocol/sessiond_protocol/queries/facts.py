@@ -10,7 +10,7 @@ import msgspec
 
 from sessiond_protocol.queries.connection import ReadConnection
 from sessiond_protocol.queries.statement import value
-from sessiond_protocol.schema import MESSAGE_COLUMN_NAMES, SESSION_COLUMN_NAMES
+from sessiond_protocol.schema import FORMER_INDEXES, MESSAGE_COLUMN_NAMES, SESSION_COLUMN_NAMES
 
 # One statement, so that every answer is about one moment: reading sqlite_master opens the
 # snapshot that the pragma functions then share.
@@ -33,8 +33,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     ``missing``: columns of schema 6 it lacks, as ``table.column``; the queries need them all.
     ``active``: ``messages.active`` exists: rows with 0 were rewound by a newer program.
     ``content``, ``meta``, ``disorder``: the tables ``sessiond_content``, ``sessiond_meta``,
-    ``sessiond_disorder`` exist. ``by_session``: the index ``idx_messages_session`` is there and
-    is what schema 6 says.
+    ``sessiond_disorder`` exist, the last one kept by whoever serves the file: an earlier version
+    of sessiond leaves it as it is. ``by_session``: the index ``idx_messages_session`` is there
+    and is what schema 6 says.
     ``tables``: the names of all tables, for whoever needs another one.
     """
 
@@ -74,7 +75,8 @@ def read_facts(connection: ReadConnection) -> Facts:
         active="active" in found.get("messages", set()),
         content="sessiond_content" in tables,
         meta="sessiond_meta" in tables,
-        disorder="sessiond_disorder" in tables,
+        disorder="sessiond_disorder" in tables
+        and found.get("index", set()).isdisjoint(FORMER_INDEXES),
         by_session=found.get("by session", set()) == {"0 session_id", "1 timestamp"},
         tables=frozenset(tables),
     )

@@ -44,6 +44,12 @@ def test_an_index_of_that_name_is_used_only_if_it_is_the_one(theirs: str | None)
         assert not read_facts(connection).by_session
 
 
+def test_what_an_earlier_sessiond_does_not_keep_is_not_trusted() -> None:
+    with fresh() as connection:
+        connection.execute("CREATE INDEX sessiond_messages_order ON messages(session_id)")
+        assert not read_facts(connection).disorder
+
+
 def test_a_newer_file_has_messages_that_can_be_rewound() -> None:
     with fresh(active=True) as connection:
         assert read_facts(connection).active
