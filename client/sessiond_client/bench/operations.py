@@ -4,7 +4,7 @@ import itertools
 import random
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final, TypeAlias
 
@@ -33,7 +33,7 @@ READS: Final = frozenset({Mix.TRANSCRIPT, Mix.LIST, Mix.SEARCH})
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message to append."""
+    """One message to append; ``arguments`` is what a call is given besides the session."""
 
     session: str
     role: str
@@ -43,6 +43,12 @@ class Message:
     tool_call_id: str | None = None
     token_count: int | None = None
     finish_reason: str | None = None
+    arguments: dict[str, Any] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        others = ("tool_name", "tool_calls", "tool_call_id", "token_count", "finish_reason")
+        given = {name: value for name in others if (value := getattr(self, name)) is not None}
+        object.__setattr__(self, "arguments", {"role": self.role, "content": self.content, **given})
 
 
 @dataclass(frozen=True, slots=True)

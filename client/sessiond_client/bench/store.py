@@ -14,7 +14,6 @@ from sessiond_client.bench.operations import (
     Append,
     AppendMany,
     ListSessions,
-    Message,
     Operation,
     ReadTranscript,
     Search,
@@ -109,7 +108,7 @@ async def _window(
             operation = next(operations)
             started = notes.start()
             if isinstance(operation, Append):
-                future = append(operation.message.session, **_fields(operation.message))
+                future = append(operation.message.session, **operation.message.arguments)
             else:
                 future = asyncio.ensure_future(store.calls[type(operation)](operation))
             waiting.append((future, started, messages_in(operation)))
@@ -135,11 +134,11 @@ def _calls(db: SessionDB | AsyncSessionDB) -> dict[type, Callable[[Any], Any]]:
     """What each kind of operation calls; with the asynchronous client, what to await."""
 
     def append(operation: Append) -> Any:
-        return db.append_message(operation.message.session, **_fields(operation.message))
+        return db.append_message(operation.message.session, **operation.message.arguments)
 
     def append_many(operation: AppendMany) -> Any:
         return db.append_messages(
-            operation.session, [_fields(message) for message in operation.messages]
+            operation.session, [message.arguments for message in operation.messages]
         )
 
     def add_tokens(operation: AddTokens) -> Any:
@@ -154,16 +153,4 @@ def _calls(db: SessionDB | AsyncSessionDB) -> dict[type, Callable[[Any], Any]]:
         ReadTranscript: lambda read: db.get_messages(read.session),
         ListSessions: lambda _: db.list_sessions_rich(limit=20),
         Search: lambda search: db.search_messages(search.word, limit=20),
-    }
-
-
-def _fields(message: Message) -> dict[str, Any]:
-    return {
-        "role": message.role,
-        "content": message.content,
-        "tool_name": message.tool_name,
-        "tool_calls": message.tool_calls,
-        "tool_call_id": message.tool_call_id,
-        "token_count": message.token_count,
-        "finish_reason": message.finish_reason,
     }
