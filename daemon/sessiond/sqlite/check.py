@@ -195,9 +195,7 @@ def _check_sides(connection: apsw.Connection, _v: Verdict, report: Report, beat:
             report.add(Kind.CONTENT, f"message {each}: structured content of other text")
         for session, key in found.keys:
             report.add(Kind.KEYS, f"key {key!r} of session {session!r} has no message")
-        if low < cursor < high:
-            found.disordered = disordered(connection, low, cursor)
-        for session in found.disordered if low < cursor else ():
+        for session in disordered(connection, low, min(high, cursor)):
             report.add(Kind.ORDER, f"session {session!r} goes back in time, which is not noted")
 
 

@@ -10,7 +10,7 @@ import os
 import struct
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Self
 
 
 class FileState(NamedTuple):
@@ -20,6 +20,11 @@ class FileState(NamedTuple):
     inode: int
     links: int
     size: int
+
+    @classmethod
+    def of(cls, found: os.stat_result) -> Self:
+        """What ``stat`` found."""
+        return cls(found.st_dev, found.st_ino, found.st_nlink, found.st_size)
 
 
 # From linux/stat.h and linux/fcntl.h: type, links, inode, size; the structure of 256 bytes.
@@ -44,14 +49,9 @@ class Look:
 
     def __call__(self) -> FileState:
         if self._ask is None or self._ask() != 0:
-            return of(os.stat(self._path))  # raises what is wrong
+            return FileState.of(os.stat(self._path))  # raises what is wrong
         links, inode, size, major, minor = _fields(self._found)
         return FileState(os.makedev(major, minor), inode, links, size)
-
-
-def of(found: os.stat_result) -> FileState:
-    """The same of what ``stat`` found."""
-    return FileState(found.st_dev, found.st_ino, found.st_nlink, found.st_size)
 
 
 def find_statx() -> Callable[..., int] | None:

@@ -19,14 +19,12 @@ from sessiond_protocol.requests.message import (
     MessageReplace,
 )
 from sessiond_protocol.requests.session import SessionDelete
-from tests.unit.daemon.stores import Opened, foreign, opened, together
+from tests.unit.daemon.stores import Opened, foreign, opened, together, with_two_messages
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Iterator[Opened]:
-    with opened(tmp_path / "state.db") as made:
-        made.append("s", "the first")  # at 1.0
-        made.append("t", "the second")
+    with with_two_messages(tmp_path / "state.db") as made:  # both at 1.0
         yield made
 
 

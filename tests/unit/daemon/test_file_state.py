@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sessiond.sqlite import file_state as module
-from sessiond.sqlite.file_state import Look, of
+from sessiond.sqlite.file_state import FileState, Look
 
 
 @pytest.fixture(params=["the system's own way", "without it"])
@@ -25,7 +25,7 @@ def test_it_is_what_stat_says(tmp_path: Path) -> None:
     (tmp_path / "name two").hardlink_to(file)
     (tmp_path / "leads there").symlink_to(file)
     for path in (file, tmp_path, tmp_path / "leads there", Path("/dev/null")):
-        assert Look(str(path))() == of(os.stat(path))
+        assert Look(str(path))() == FileState.of(os.stat(path))
     assert Look(str(file))()[2:] == (2, 12_345)
 
 
