@@ -41,6 +41,11 @@ class SearchFile:
     def append(self, content: str | None, session_id: str = "s", role: str = "user") -> int:
         """Append as the daemon does: the pair index has looked at the message too."""
         message_id = self.foreign(content, session_id, role)
+        self.look(message_id, content)
+        return message_id
+
+    def look(self, message_id: int, content: str | None) -> None:
+        """Look at a message of another program, as the daemon does some time later."""
         pairs = cjk.pairs(content) if content is not None else None
         if pairs is not None:
             row = (message_id, pairs)
@@ -49,7 +54,6 @@ class SearchFile:
                 "INSERT INTO sessiond_cjk_fts (rowid, pairs) VALUES (?, ?)", row
             )
         self.connection.execute("UPDATE sessiond_meta SET cjk_cursor = ?", (message_id,))
-        return message_id
 
     def extend(self, contents: Iterable[str]) -> list[int]:
         self.connection.execute("BEGIN")

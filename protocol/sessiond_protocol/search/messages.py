@@ -44,17 +44,7 @@ from sessiond_protocol.search.snippet import ELLIPSIS, LENGTH, MARK, snippet
 # More messages than this that the pair index has not looked at make a search noticeably slower.
 LONG_TAIL: Final = 10_000
 
-_COLUMNS: Final = (
-    "id",
-    "session_id",
-    "role",
-    "snippet",
-    "timestamp",
-    "tool_name",
-    "source",
-    "model",
-    "session_started",
-)
+_WIDTH: Final = 9  # of what a row says of its hit: see _row
 _DETAILS: Final = "m.timestamp, m.tool_name, s.source, s.model, s.started_at"
 # FTS5 loses text at a NUL; snippets of such messages are made here.
 _SNIPPET: Final = (
@@ -76,12 +66,17 @@ class SearchPage(msgspec.Struct, frozen=True):
 
 
 class _State(msgspec.Struct, frozen=True):
-    healthy: bool
-    cursor: int
-    last: int
+    """The indexes at one moment. ``paired``: something in the pair index matches."""
 
+    healthy: bool = False
+    cursor: int = 0
+    last: int = 0
+    paired: bool = False
 
-_UNKNOWN: Final = _State(healthy=False, cursor=0, last=0)
+    @property
+    def tail(self) -> int:
+        """At most so many messages are missing in the pair index."""
+        return max(0, self.last - self.cursor)
 
 
 def search(
@@ -111,9 +106,11 @@ def search(
     tree = parse(query)
     if tree is None or filters is None or not limit:
         return SearchPage([])
-    state = _state(connection, facts) if indexed else _UNKNOWN
-    found = _Search(connection, facts, tree, filters, state).page(limit, min(offset, _MOST))
-    return SearchPage(found, not state.healthy or state.last - state.cursor > LONG_TAIL)
+    words, pairs = fts.words_expression(tree), fts.pairs_expression(tree)
+    state = _state(connection, facts, pairs.text) if indexed else _State()
+    this = _Search(connection, facts, tree, filters, state)
+    found = this.page(words, pairs, limit, min(offset, _MOST))
+    return SearchPage(found, not state.healthy or state.tail > LONG_TAIL)
 
 
 def _filters(
@@ -144,17 +141,36 @@ def _filters(
     return Filters(sql, tuple(values))
 
 
-def _state(connection: ReadConnection, facts: Facts) -> _State:
+def _state(connection: ReadConnection, facts: Facts, pairs: str | None) -> _State:
     if not facts.tables >= _PAIR_TABLES or "messages_fts" not in facts.tables:
-        return _UNKNOWN
+        return _State()
+    # Most searches find no pairs, and to rank nothing takes longer than to see that.
     rows = connection.execute(
-        "SELECT index_state, cjk_cursor, (SELECT MAX(id) FROM messages)"
-        " FROM sessiond_meta WHERE id = 1"
+        "SELECT index_state, cjk_cursor, (SELECT MAX(id) FROM messages),"
+        " CASE WHEN index_state = '' AND ?1 IS NOT NULL THEN"
+        " EXISTS (SELECT 1 FROM sessiond_cjk_fts WHERE sessiond_cjk_fts MATCH ?1) END"
+        " FROM sessiond_meta WHERE id = 1",
+        (pairs,),
     ).fetchall()
     if not rows:
-        return _UNKNOWN
-    ((state, cursor, last),) = rows
-    return _State(healthy=state == "", cursor=cursor, last=last or 0)
+        return _State()
+    ((state, cursor, last, paired),) = rows
+    return _State(healthy=state == "", cursor=cursor, last=last or 0, paired=bool(paired))
+
+
+def _row(found: Sequence[Any]) -> dict[str, Any]:
+    """A hit, and what the statement says of it first; whatever follows is not looked at."""
+    return {
+        "id": found[0],
+        "session_id": found[1],
+        "role": found[2],
+        "snippet": found[3],
+        "timestamp": found[4],
+        "tool_name": found[5],
+        "source": found[6],
+        "model": found[7],
+        "session_started": found[8],
+    }
 
 
 class _Search:
@@ -176,10 +192,10 @@ class _Search:
         self._scan = Scan(tree)
         self._ready: dict[int, dict[str, Any]] = {}
 
-    def page(self, limit: int, offset: int) -> list[dict[str, Any]]:
+    def page(
+        self, words: fts.Expression, pairs: fts.Expression, limit: int, offset: int
+    ) -> list[dict[str, Any]]:
         wanted = min(offset + limit, _MOST)
-        words = fts.words_expression(self._tree)
-        pairs = fts.pairs_expression(self._tree)
         if not self._state.healthy or words.text is None or pairs.text is None:
             hits = everything(self._connection, self._filters, self._scan, wanted)
             return self._rows(hits[offset:], None)
@@ -197,16 +213,15 @@ class _Search:
         return self._rows(list(islice(merged, offset, wanted)), words.text)
 
     def _paired(self, expression: str, wanted: int) -> list[Hit]:
-        # Most searches find nothing here, and to rank nothing takes longer than to see that.
-        any_row = "SELECT 1 FROM sessiond_cjk_fts WHERE sessiond_cjk_fts MATCH ? LIMIT 1"
-        if not self._connection.execute(any_row, (expression,)).fetchall():
+        # Once there is a tail, its messages may have become pairs since.
+        if not self._state.paired and not self._state.tail:
             return []
         return judged(
             self._connection, "sessiond_cjk_fts", expression, self._filters, self._scan, wanted
         )
 
     def _late(self) -> tuple[list[Hit], set[int]]:
-        if self._state.cursor >= self._state.last:
+        if not self._state.tail:
             return [], set()
         return tail(self._connection, self._state.cursor, self._filters, self._scan)
 
@@ -242,9 +257,9 @@ class _Search:
             f"{self._filters.sql} ORDER BY messages_fts.rank LIMIT ? OFFSET ?",
             (expression, *self._filters.values, limit, offset),
         ).fetchall()
-        rows = self._readable([dict(zip(_COLUMNS, row, strict=False)) for row in found])
+        rows = self._readable([_row(each) for each in found])
         if around:
-            contexts = neighbours.read_contexts(self._connection, found, len(_COLUMNS))
+            contexts = neighbours.read_contexts(self._connection, found, _WIDTH)
             for row, context in zip(rows, contexts, strict=True):
                 row["context"] = context
         return rows
@@ -263,7 +278,7 @@ class _Search:
                 f" WHERE m.id IN ({places(len(ids))})",
                 ids,
             ).fetchall()
-            for row in dicts(rows, _COLUMNS):
+            for row in map(_row, rows):
                 details[row["id"]] = {**row, "snippet": marked.get(row["id"], "")}
         return self._with_context([details[hit.id] for hit in hits if hit.id in details])
 

@@ -1,6 +1,7 @@
 """What is shown around a hit: the messages before and after it."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from sessiond_protocol.content import INLINE_JSON, content_text
@@ -13,10 +14,12 @@ from sessiond_protocol.search.candidates import IDS, places, text_of
 
 CONTEXT_LENGTH: Final = 200
 _INLINE_JSON: Final = INLINE_JSON.encode()
+_MARK: Final = len(_INLINE_JSON)
 
 # Four bytes are the most that a character takes in UTF-8.
 _SHOWN: Final = (
-    f"{{0}}.id, {{0}}.role, substr(CAST({{0}}.content AS BLOB), 1, {4 * CONTEXT_LENGTH})"
+    "{0}.id, {0}.role,"
+    f" coalesce(substr(CAST({{0}}.content AS BLOB), 1, {4 * CONTEXT_LENGTH}), x'')"
 )
 
 # Of the message before, the message ``m`` itself, and the message after it.
@@ -24,24 +27,33 @@ COLUMNS: Final = ", ".join(map(_SHOWN.format, ("b", "m", "a")))
 _WIDTH: Final = 9
 
 
+@lru_cache(maxsize=4)
 def joins(facts: Facts) -> str:
     """What adds the messages around ``m`` to a row: the one before it as ``b``, after it ``a``.
 
     The neighbours are those of the same session, by id, rewound messages left out. One row a
     hit costs half of what three rows would.
     """
-    before, after = _next_to(facts, "<", "DESC", "max"), _next_to(facts, ">", "ASC", "min")
+    before = _next_to(facts, "m.id - 1", "<", "DESC", "max")
+    after = _next_to(facts, "m.id + 1", ">", "ASC", "min")
     return f" LEFT JOIN messages AS b ON b.id = {before} LEFT JOIN messages AS a ON a.id = {after}"
 
 
-def _next_to(facts: Facts, sign: str, direction: str, end: str) -> str:
-    """The id of the message next to ``m`` on one side; NULL if it is the last one there."""
-    same = f"FROM {by_session(facts, 'p')} WHERE p.session_id = m.session_id{shown(facts, 'p')} AND"
+def _next_to(facts: Facts, likely: str, sign: str, direction: str, end: str) -> str:
+    """The id of the message next to ``m`` on one side; NULL if it is the last one there.
+
+    While one session is written at a time it is the ``likely`` one, whose row lies beside that
+    of ``m``. Otherwise the index finds it.
+    """
+    same = f"p.session_id = m.session_id{shown(facts, 'p')} AND"
+    there = f"FROM {by_session(facts, 'p')} WHERE {same}"
     return (
-        f"(CASE WHEN {follows_time(facts, 'm.session_id')} THEN"
-        f" (SELECT p.id {same} p.timestamp {sign}= m.timestamp AND p.id {sign} m.id"
+        f"(CASE WHEN EXISTS (SELECT 1 FROM messages AS p WHERE {same} p.id = {likely})"
+        f" THEN {likely}"
+        f" WHEN {follows_time(facts, 'm.session_id')} THEN"
+        f" (SELECT p.id {there} p.timestamp {sign}= m.timestamp AND p.id {sign} m.id"
         f" ORDER BY p.timestamp {direction}, p.id {direction} LIMIT 1)"
-        f" ELSE (SELECT {end}(p.id) {same} p.id {sign} m.id) END)"
+        f" ELSE (SELECT {end}(p.id) {there} p.id {sign} m.id) END)"
     )
 
 
@@ -71,34 +83,24 @@ def read_contexts(
     text cut at 200 characters (``""`` without text). Structured content of newer files takes
     one more statement.
     """
-    cut: list[tuple[int, dict[str, Any]]] = []
     found = []
+    structured: list[tuple[int, dict[str, Any]]] = []
     for row in rows:
         b_id, b_role, b_text, m_id, m_role, m_text, a_id, a_role, a_text = row[at : at + _WIDTH]
-        context = [_message(b_id, b_role, b_text, cut)] if b_id is not None else []
-        context.append(_message(m_id, m_role, m_text, cut))
+        context = [{"role": m_role, "content": text_of(m_text)[:CONTEXT_LENGTH]}]
+        if b_id is not None:
+            context.insert(0, {"role": b_role, "content": text_of(b_text)[:CONTEXT_LENGTH]})
         if a_id is not None:
-            context.append(_message(a_id, a_role, a_text, cut))
+            context.append({"role": a_role, "content": text_of(a_text)[:CONTEXT_LENGTH]})
+        if _INLINE_JSON in (b_text[:_MARK], m_text[:_MARK], a_text[:_MARK]):
+            ids = [message_id for message_id in (b_id, m_id, a_id) if message_id is not None]
+            structured += zip(ids, context, strict=True)
         found.append(context)
-    if cut:
-        structured = _structured(connection, {found for found, _ in cut})
-        for message_id, message in cut:
-            text = structured.get(message_id)
-            whole = message["content"] if text is None else text
-            message["content"] = whole[:CONTEXT_LENGTH]
+    if structured:
+        texts = _structured(connection, {message_id for message_id, _ in structured})
+        for message_id, message in structured:
+            message["content"] = texts.get(message_id, message["content"])[:CONTEXT_LENGTH]
     return found
-
-
-def _message(
-    at: int, role: str, content: bytes | None, cut: list[tuple[int, dict[str, Any]]]
-) -> dict[str, Any]:
-    """A message as it is shown; one that holds JSON is added to ``cut``."""
-    if content is None:
-        return {"role": role, "content": ""}
-    message = {"role": role, "content": text_of(content)[:CONTEXT_LENGTH]}
-    if content.startswith(_INLINE_JSON):
-        cut.append((at, message))
-    return message
 
 
 def _structured(connection: ReadConnection, ids: set[int]) -> dict[int, str]:

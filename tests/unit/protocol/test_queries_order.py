@@ -161,8 +161,9 @@ class Steps(Recorded):
 
 
 def _long(state: str, count: int) -> list[Said]:
+    """Two sessions that are written in turns: what is next to a message has not the next id."""
     newest = 0.0 if state == "disordered" else float(count)
-    them = [Said("a", "user", float(number), 1) for number in range(count)]
+    them = [Said(session, "user", float(number), 1) for number in range(count) for session in "ab"]
     return [*them, Said("a", "user", newest, 1)]
 
 
@@ -175,7 +176,7 @@ def steps(count: int, state: str, read: Any) -> int:
 
 
 def _neighbours(connection: Any, facts: Facts, count: int) -> None:
-    contexts(connection, facts, [count // 2])
+    contexts(connection, facts, [count - 1])
 
 
 def _list(connection: Any, facts: Facts, _count: int) -> None:
@@ -183,7 +184,7 @@ def _list(connection: Any, facts: Facts, _count: int) -> None:
 
 
 def _next_page(connection: Any, facts: Facts, count: int) -> None:
-    messages.page(connection, facts, "a", count - 2)
+    messages.page(connection, facts, "a", 2 * count - 3)
 
 
 @pytest.mark.parametrize("read", [_neighbours, _list, _next_page])

@@ -185,6 +185,21 @@ def test_structured_content_of_newer_files_is_shown_as_its_text(file: SearchFile
     assert [part["content"] for part in row["context"]] == ["see the needle", '\0json:{"broken']
 
 
+def test_structured_content_is_read_whole_wherever_it_stands(file: SearchFile) -> None:
+    """JSON that is cut could not be read; plain messages beside it are cut all the same."""
+    long = '\0json:[{"type": "text", "text": "' + "xy" * 600 + '"}]'
+    for number, texts in enumerate(
+        ((long, "needle", "y" * 300), ("y" * 300, "needle", long), ("y" * 300, None, long))
+    ):
+        for text in texts:
+            file.append(text or '\0json:[{"type": "text", "text": "needle"}]', f"s{number}")
+    for row in file.search("needle").rows:
+        before, hit, after = (part["content"] for part in row["context"])
+        wanted = [("xy" * 100, "y" * 200), ("y" * 200, "xy" * 100), ("y" * 200, "xy" * 100)]
+        assert (before, after) == wanted[int(row["session_id"][1:])]
+        assert hit == "needle"
+
+
 def test_text_after_a_nul_is_found_and_shown(file: SearchFile) -> None:
     file.append("head\0tail and 安装")
     file.append("head\0tail")
@@ -261,6 +276,20 @@ class TestForeignRows:
         file.connection.execute("UPDATE sessiond_meta SET cjk_cursor = 0")
         assert file.found("安装") == [found]
 
+    def test_a_message_that_becomes_a_pair_meanwhile_is_found(self, file: SearchFile) -> None:
+        """The daemon looks at it after the search has seen that no pair matches."""
+        late = file.foreign("安装")
+
+        class Looking:
+            def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+                cursor = file.connection.execute(sql, parameters)
+                if "index_state" in sql:
+                    file.look(late, "安装")
+                return cursor
+
+        page = search(Looking(), read_facts(file.connection), "安装")
+        assert [row["id"] for row in page.rows] == [late]
+
     def test_a_long_tail_is_said_to_be_degraded(self, file: SearchFile) -> None:
         file.append("安装")
         file.connection.execute("UPDATE messages SET id = ?", (LONG_TAIL + 2,))
@@ -307,6 +336,12 @@ class TestTheSlowWay:
         assert [row["id"] for row in broken.search("docker", limit=1, offset=1).rows] == [2]
         assert broken.found("कि") == [3]
         assert broken.found("docker", role_filter=["tool"]) == []
+
+    def test_an_index_that_is_known_to_be_damaged_is_not_asked(self, file: SearchFile) -> None:
+        found = file.append("安装")
+        file.connection.execute("UPDATE sessiond_meta SET index_state = 'damaged'")
+        file.connection.execute("DROP TABLE sessiond_cjk_fts_idx")
+        assert file.found("安装") == [found]
 
     def test_it_reads_page_after_page(self, file: SearchFile) -> None:
         ids = file.extend("docker" if number % 3 else "other" for number in range(350))
@@ -365,10 +400,11 @@ def test_neighbours_are_looked_up_by_the_index(file: SearchFile, offset: int) ->
 
     search(Explaining(), read_facts(file.connection), "docker", offset=offset)
     looked_up = [plan for plan in plans if "SEARCH p" in plan]
+    by_id = "SEARCH p USING INTEGER PRIMARY KEY (rowid=?)"
     by_session = "SEARCH p USING COVERING INDEX idx_messages_session (session_id=?"
     assert looked_up == [
-        f"{by_session} AND timestamp<?)", f"{by_session})",
-        f"{by_session} AND timestamp>?)", f"{by_session})",
+        by_id, f"{by_session} AND timestamp<?)", f"{by_session})",
+        by_id, f"{by_session} AND timestamp>?)", f"{by_session})",
     ]  # fmt: skip
     assert not [plan for plan in plans if plan.startswith("SCAN p")]
 
