@@ -72,7 +72,7 @@ class Settings:
     lock_timeout: float = _setting(
         20.0, "how long to wait for another program's write lock", "seconds", low=0, high=600
     )
-    cache_size: int = _setting(64 * MIB, "the writer's page cache", "bytes", low=MIB, high=64 * GIB)
+    cache_size: int = _setting(16 * MIB, "the writer's page cache", "bytes", low=MIB, high=64 * GIB)
     wal_soft_limit: int = _setting(
         64 * MIB,
         "from this size on the log is emptied as soon as its readers let it",

@@ -55,7 +55,7 @@ class Start(msgspec.Struct, frozen=True):
 
 
 def open_database(
-    path: str | os.PathLike[str], *, cache_kib: int = 65_536, allow_network_fs: bool = False
+    path: str | os.PathLike[str], *, cache_kib: int = 16_384, allow_network_fs: bool = False
 ) -> apsw.Connection:
     """The write connection to a file, settings made, in write-ahead mode, schema untouched.
 

@@ -101,7 +101,7 @@ class _Connection(Protocol):
 def _write(database: Path, queue: _Queue, loop: AbstractEventLoop) -> None:
     connection = raw.connect(database)
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
-    connection.execute("PRAGMA cache_size=-65536")
+    connection.execute("PRAGMA cache_size=-16384")
     last = connection.execute("SELECT coalesce(max(id), 0) FROM messages").fetchall()[0][0]
     pages_in_log = 0
 

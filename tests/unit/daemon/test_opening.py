@@ -331,7 +331,7 @@ def test_the_write_connections_settings(ready: apsw.Connection) -> None:
         "wal_autocheckpoint": 0,
         "busy_timeout": 0,
         "temp_store": 2,
-        "cache_size": -65_536,
+        "cache_size": -16_384,
         "journal_size_limit": 0,
         "trusted_schema": 0,
     }
