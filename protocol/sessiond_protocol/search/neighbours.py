@@ -83,7 +83,7 @@ def read_contexts(
     text cut at 200 characters (``""`` without text). Structured content of newer files takes
     one more statement.
     """
-    found = []
+    found: list[list[dict[str, Any]]] = []
     structured: list[tuple[int, dict[str, Any]]] = []
     for row in rows:
         b_id, b_role, b_text, m_id, m_role, m_text, a_id, a_role, a_text = row[at : at + _WIDTH]
@@ -99,7 +99,8 @@ def read_contexts(
     if structured:
         texts = _structured(connection, {message_id for message_id, _ in structured})
         for message_id, message in structured:
-            message["content"] = texts.get(message_id, message["content"])[:CONTEXT_LENGTH]
+            if message_id in texts:
+                message["content"] = texts[message_id][:CONTEXT_LENGTH]
     return found
 
 
