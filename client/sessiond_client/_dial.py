@@ -3,12 +3,12 @@
 The steps are a generator, so that the blocking and the asyncio client do the same thing.
 """
 
-import random
 from collections.abc import Callable, Generator, Sequence
 
 import msgspec
 
 from sessiond_client import _errors as errors
+from sessiond_client._clock import jittered
 
 FIRST_PAUSE = 0.01
 LONGEST_PAUSE = 0.5
@@ -66,5 +66,5 @@ def dialling(
         if remaining() <= pause:
             tried = "; ".join(f"{path}: {why}" for path, why in failures.items())
             raise errors.Unavailable(f"no daemon answers ({tried}); {advice()}")
-        yield Pause(pause * random.uniform(0.5, 1.0))
+        yield Pause(jittered(pause))
         pause = min(pause * 2, LONGEST_PAUSE)

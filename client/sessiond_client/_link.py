@@ -6,7 +6,6 @@ what each answer means for its caller.
 """
 
 import os
-import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
@@ -24,6 +23,7 @@ from sessiond_client._call import (
     decode_result,
     is_refusal,
 )
+from sessiond_client._clock import jittered
 from sessiond_client._hello import ASSUMED_MAX_REQUEST_BYTES, HELLO, hello, read_welcome
 from sessiond_client._outcomes import Outcomes
 from sessiond_client._watch import Watches
@@ -233,7 +233,7 @@ class Link:
         if not self._unanswered_hellos:
             return 0.0
         longest = min(FIRST_PAUSE * 2**self._unanswered_hellos, LONGEST_PAUSE)
-        return random.uniform(longest / 2, longest)
+        return jittered(longest)
 
     # --- the connection's side -------------------------------------------------------------
 
