@@ -24,6 +24,8 @@ CREATE VIRTUAL TABLE messages_fts USING fts5(content, content=messages, content_
 CREATE TABLE sessiond_cjk (message_id INTEGER PRIMARY KEY, pairs TEXT);
 CREATE VIRTUAL TABLE sessiond_cjk_fts USING fts5(pairs, content=sessiond_cjk,
                                                  content_rowid=message_id);
+CREATE TABLE sessiond_meta (id INTEGER PRIMARY KEY, index_state TEXT NOT NULL DEFAULT '');
+INSERT INTO sessiond_meta (id) VALUES (1);
 """
 
 
@@ -124,6 +126,24 @@ def test_harm_is_named(database: Path, life: Life, what: str) -> None:
         connection.execute(statement)
     found = violations(database, life)
     assert any(complaint in each for each in found), found
+
+
+@pytest.mark.parametrize(
+    ("of_now", "state"), [(False, "made anew"), (False, ""), (True, "made anew")]
+)
+def test_only_a_backup_may_be_of_a_moment_without_an_index(
+    database: Path, life: Life, of_now: bool, state: str
+) -> None:
+    """And only if it says so: whoever restores it searches without one until it is made."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("INSERT INTO sessiond_cjk VALUES (104, 'not in the index yet')")
+        connection.execute("UPDATE sessiond_meta SET index_state = ?", (state,))
+    verdict = Examination(database, [life], SEED, room_was_taken=True, of_now=of_now)()
+    if state and not of_now:
+        assert (verdict.violations, verdict.not_checked) == ([], ["the indexes: made anew"])
+    else:
+        (found,) = verdict.violations
+        assert "sessiond_cjk_fts does not equal the content" in found
 
 
 def test_what_was_refused_must_not_be_stored(database: Path, life: Life) -> None:
