@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sessiond_client.cli import output, units
-from tests.load.contests import ENTRIES, QUICK, RATIOS, SHORT, Ratio
+from tests.load.contests import ENTRIES, FLOOR, QUICK, RATIOS, SHORT, USUAL, Ratio
 from tests.load.programs import ROOT, Ground, Missing, Result
 from tests.load.slow_disk import NoCompiler, slow_disk
 from tests.support.corpus import paragraphs
@@ -33,7 +33,7 @@ Rounds = list[dict[str, Result]]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Compare and print; 1 if a ratio misses the baseline that was asked for."""
     chosen = _parse(arguments)
-    names = QUICK if chosen.quick else SHORT if chosen.check else tuple(ENTRIES)
+    names = chosen.names
     chosen.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="compare-", dir=chosen.folder) as folder:
         text = Path(folder) / "text.json"
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"left out: {name}: {why}")
     if chosen.baseline:
         BASELINE.write_text(json.dumps(_medians(rounds), indent=2) + "\n", encoding="utf-8")
-    return _check(rounds) if chosen.check else 0
+    return _check(rounds) if chosen.names is SHORT else 0
 
 
 def compare(
@@ -224,11 +224,20 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="as on a disk whose syncs take so much longer (needs a C compiler)",
     )
     add("--path", type=Path, action="append", default=[], help="where hermes-agent is installed")
-    add("--quick", action="store_true", help="the daemon beside direct only")
-    add("--check", action="store_true", help="a short comparison; 1 if it misses the baseline")
+    which = parser.add_mutually_exclusive_group()
+    for option, names, text in _CHOICES:
+        which.add_argument(option, dest="names", action="store_const", const=names, help=text)
+    parser.set_defaults(names=USUAL)
     add("--baseline", action="store_true", help="write the ratios as the new baseline")
     add("--json", action="store_true", help="print every result")
     return parser.parse_args(arguments)
+
+
+_CHOICES: Final = (
+    ("--quick", QUICK, "the daemon beside direct only"),
+    ("--floor", FLOOR, "the rungs from a sketch of the design to the daemon, see contests.py"),
+    ("--check", SHORT, "a short comparison; 1 if it misses the baseline"),
+)
 
 
 if __name__ == "__main__":

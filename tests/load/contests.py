@@ -17,6 +17,7 @@ ONE_AT_A_TIME: Final = "sessiond, 8 processes, one at a time"
 THIRTY_TWO: Final = "sessiond, 32 processes, one at a time"
 ALONE: Final = "sessiond, 1 process"
 LISTS: Final = "sessiond, 1 process, 20 messages a call"
+LISTS_PIPELINED: Final = "sessiond, 1 process, 20 messages a call, 8 in flight"
 DIRECT: Final = "direct, 8 processes"
 DIRECT_ALONE: Final = "direct, 1 process"
 HERMES: Final = "hermes-agent, 8 processes"
@@ -26,10 +27,26 @@ INPROCESS_ONE: Final = "inprocess, 8 processes, one at a time"
 RAW: Final = "raw, 1 process"
 RAW_LISTS: Final = "raw, 1 process, 20 messages a call"
 LIMIT: Final = "limit, 1 process"
-SKETCH: Final = "sketch, 8 processes, 500 in flight"
-SKETCH_ONE: Final = "sketch, 8 processes, one at a time"
-SKETCH_ALONE: Final = "sketch, 1 process"
-SKETCH_LISTS: Final = "sketch, 1 process, 20 messages a call"
+
+# From what the design alone costs to the daemon with its own clients: one rung more each.
+RUNGS: Final = ("sketch", "keeping", "frames")
+
+
+def _pipelined(rung: str) -> str:
+    return f"{rung}, 8 processes, 500 in flight"
+
+
+def _one_at_a_time(rung: str) -> str:
+    return f"{rung}, 8 processes, one at a time"
+
+
+def _alone(rung: str) -> str:
+    return f"{rung}, 1 process"
+
+
+def _lists(rung: str) -> str:
+    return f"{rung}, 1 process, 20 messages a call"
+
 
 ENTRIES: Final[dict[str, Entry]] = {
     PIPELINED: _entry(SESSIOND, 8, 500),
@@ -37,22 +54,28 @@ ENTRIES: Final[dict[str, Entry]] = {
     LIMIT: _entry("limit", 1),
     DIRECT: _entry("direct", 8),
     HERMES: _entry("hermes", 8),
-    SKETCH: _entry("sketch", 8, 500),
+    **{_pipelined(rung): _entry(rung, 8, 500) for rung in RUNGS},
     INPROCESS: _entry("inprocess", 8, 500),
     ONE_AT_A_TIME: _entry(SESSIOND, 8),
-    SKETCH_ONE: _entry("sketch", 8),
+    **{_one_at_a_time(rung): _entry(rung, 8) for rung in RUNGS},
     INPROCESS_ONE: _entry("inprocess", 8),
     THIRTY_TWO: _entry(SESSIOND, 32),
     ALONE: _entry(SESSIOND, 1),
-    SKETCH_ALONE: _entry("sketch", 1),
+    **{_alone(rung): _entry(rung, 1) for rung in RUNGS},
     DIRECT_ALONE: _entry("direct", 1),
     LISTS: _entry(SESSIOND, 1, 1, "append_many"),
-    SKETCH_LISTS: _entry("sketch", 1, 1, "append_many"),
+    LISTS_PIPELINED: _entry(SESSIOND, 1, 8, "append_many"),
+    **{_lists(rung): _entry(rung, 1, 1, "append_many") for rung in RUNGS},
     RAW_LISTS: _entry("raw", 1, 1, "append_many"),
     HERMES_LISTS: _entry("hermes", 1, 1, "append_many"),
 }
+_HIGHER_RUNGS: Final = tuple(name for name in ENTRIES if name.startswith(RUNGS[1:]))
+USUAL: Final = tuple(name for name in ENTRIES if name not in _HIGHER_RUNGS)
 QUICK: Final = (PIPELINED, ONE_AT_A_TIME, DIRECT)
 SHORT: Final = (PIPELINED, RAW, LIMIT, ONE_AT_A_TIME, DIRECT, ALONE, DIRECT_ALONE, LISTS, RAW_LISTS)
+FLOOR: Final = tuple(
+    name for name in ENTRIES if name.startswith(RUNGS) or name in (HERMES, LIMIT, *SHORT)
+)
 
 
 class Figure(Enum):
@@ -106,6 +129,24 @@ class Ratio:
         return "" if self.bound is None else f"{'≥' if self.at_least else '≤'} {self.bound:g}"
 
 
+def _floor(rung: str) -> tuple[Ratio, ...]:
+    """What one rung comes to, in the work that has goals."""
+    throughput = Figure.THROUGHPUT
+    name = f"floor: {rung}"
+    return (
+        Ratio(f"{name} pipelined, against raw", throughput, _pipelined(rung), RAW),
+        Ratio(f"{name} pipelined, against limit", throughput, _pipelined(rung), LIMIT),
+        Ratio(f"{name} pipelined, against direct", throughput, _pipelined(rung), DIRECT),
+        Ratio(f"{name} pipelined, against hermes-agent", throughput, _pipelined(rung), HERMES),
+        Ratio(f"{name} one at a time, against direct", throughput, _one_at_a_time(rung), DIRECT),
+        Ratio(f"{name} one at a time, against hermes-agent", throughput, _one_at_a_time(rung),
+              HERMES),
+        Ratio(f"{name}, 1 process, p50 of direct's", Figure.P50, _alone(rung), DIRECT_ALONE,
+              None, False),
+        Ratio(f"{name}, 20 messages a call, against raw", throughput, _lists(rung), RAW_LISTS),
+    )  # fmt: skip
+
+
 RATIOS: Final = (
     Ratio("pipelined, against raw", Figure.THROUGHPUT, PIPELINED, RAW, 1.5),
     Ratio("pipelined, against limit", Figure.THROUGHPUT, PIPELINED, LIMIT, 0.75),
@@ -118,15 +159,9 @@ RATIOS: Final = (
     Ratio("one at a time, p99.9 of direct's", Figure.P999, ONE_AT_A_TIME, DIRECT, 1 / 20, False),
     Ratio("1 process, p50 of direct's", Figure.P50, ALONE, DIRECT_ALONE, 1.4, False),
     Ratio("20 messages a call, against raw", Figure.THROUGHPUT, LISTS, RAW_LISTS, 0.6),
+    Ratio("20 messages a call, 8 calls in flight, against raw", Figure.THROUGHPUT,
+          LISTS_PIPELINED, RAW_LISTS),
     Ratio("32 processes, against 8", Figure.THROUGHPUT, THIRTY_TWO, ONE_AT_A_TIME, 1),
     Ratio("32 processes, slowest of the mean", Figure.SHARE, THIRTY_TWO, None, 0.5),
-    # What the design itself costs here, without any promise.
-    Ratio("floor: sketch pipelined, against raw", Figure.THROUGHPUT, SKETCH, RAW),
-    Ratio("floor: sketch one at a time, against direct", Figure.THROUGHPUT, SKETCH_ONE, DIRECT),
-    Ratio("floor: sketch one at a time, against hermes-agent", Figure.THROUGHPUT,
-          SKETCH_ONE, HERMES),
-    Ratio("floor: sketch, 1 process, p50 of direct's", Figure.P50,
-          SKETCH_ALONE, DIRECT_ALONE, None, False),
-    Ratio("floor: sketch, 20 messages a call, against raw", Figure.THROUGHPUT,
-          SKETCH_LISTS, RAW_LISTS),
+    *(ratio for rung in RUNGS for ratio in _floor(rung)),
 )  # fmt: skip

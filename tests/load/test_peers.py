@@ -14,6 +14,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from sessiond_client.bench.latency import Bounds, Notes, latency_ms
@@ -31,6 +32,7 @@ from sessiond_client.bench.operations import (
     worker_sessions,
 )
 from sessiond_client.bench.workers import Task, run_together
+from sessiond_protocol.receipts import load_receipts
 from tests.load.peers import direct, hermes
 from tests.load.peers.common import Unsupported
 from tests.load.peers.loops import in_groups
@@ -39,7 +41,8 @@ from tests.support.hermes import environment, needs_hermes
 ROOT = Path(__file__).resolve().parents[2]
 READ_MIXES = [mix for mix in Mix if mix in READS]
 PLAIN_PEERS = ("direct", "inprocess", "raw", "limit")
-APPENDING_PEERS = (*PLAIN_PEERS, "sketch")
+RUNGS = ("sketch", "keeping", "frames")
+APPENDING_PEERS = (*PLAIN_PEERS, *RUNGS)
 
 
 def run_peer(peer: str, database: Path, *options: str) -> "subprocess.CompletedProcess[str]":
@@ -97,13 +100,45 @@ def test_a_counted_run_stores_every_message_once(tmp_path: Path, peer: str) -> N
     assert_indexed(database)
 
 
-def test_lists_through_the_sketch(tmp_path: Path) -> None:
+@pytest.mark.parametrize("peer", RUNGS)
+def test_lists_through_every_rung(tmp_path: Path, peer: str) -> None:
     database = tmp_path / "new.db"
     options = ("--mix", "append_many", "--count", "4", "--in-flight", "2", "--warm-up", "0")
-    result = result_of("sketch", database, *options)
+    result = result_of(peer, database, *options)
     assert result["messages"] == result["stored_messages"] == 80
     assert_sound(database, result)
     assert_indexed(database)
+
+
+@pytest.mark.parametrize("mix", [Mix.APPEND, Mix.APPEND_MANY])
+def test_what_is_kept_is_what_the_daemon_keeps(tmp_path: Path, mix: Mix) -> None:
+    text = tmp_path / "text.json"
+    text.write_text(json.dumps(["plain words", "中文"]), encoding="utf-8")
+    options = ("--mix", mix.value, "--count", "40", "--in-flight", "8", "--warm-up", "0")
+    for peer in ("keeping", "frames"):
+        database = tmp_path / peer / "new.db"
+        database.parent.mkdir()
+        stored = result_of(peer, database, *options, "--text", str(text))["stored_messages"]
+        pairs = ask(database, "SELECT count(*) FROM sessiond_cjk_fts WHERE pairs MATCH '中文'")
+        assert pairs == ask(database, "SELECT count(*) FROM messages WHERE content = '中文'")
+        assert ask(database, "SELECT cjk_cursor FROM sessiond_meta") == stored
+        told = answered_last(database, number=20)  # of the two workers' twenty requests each
+        assert len(told) == 2
+        assert all(set(ids) <= set(range(1, stored + 1)) for ids in told)
+        assert {len(ids) for ids in told} == {1 if mix is Mix.APPEND else 20}
+
+
+def answered_last(database: Path, number: int) -> list[list[int]]:
+    """The ids in the receipts of this number, of the clients whose last one it is."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        rows = connection.execute(
+            "SELECT answers FROM sessiond_clients AS c JOIN sessiond_receipts AS r"
+            " ON r.client = c.client AND r.last_seq = c.last WHERE c.last = ?",
+            (number,),
+        ).fetchall()
+    found = [each for row in rows for each in load_receipts(row[0]) if each.seq == number]
+    told = [msgspec.msgpack.decode(each.result) for each in found]
+    return [ids if isinstance(ids, list) else [ids] for ids in told]
 
 
 @pytest.mark.parametrize("peer", PLAIN_PEERS)

@@ -4,6 +4,8 @@ One process owns the connection and answers on a Unix socket; what arrives while
 into the next transaction, and the index is written once for each. Nothing is checked, numbered,
 accounted, bounded or remembered; a request that is sent twice is stored twice, and the first bad
 one ends the daemon. Its clients do no more than send and count. Appends only.
+
+The first rung of ``make bench BENCH=--floor``; *keeping* and *frames* are the next.
 """
 
 import atexit
@@ -39,21 +41,28 @@ from sessiond_client.bench.operations import (
 from sessiond_client.bench.workers import Loop
 from tests.load.peers import raw
 from tests.load.peers.common import Peer, Settings, main
-from tests.load.peers.plain import ADD_MESSAGE, ADD_SESSION, COUNT_MESSAGES, INDEX_AFTER
+from tests.load.peers.plain import (
+    ADD_MESSAGE,
+    ADD_SESSION,
+    COUNT_MESSAGES,
+    INDEX_AFTER,
+    LAST_MESSAGE,
+)
 
 _MESSAGES_AT_MOST: Final = 2000
 _PAGES_IN_LOG: Final = 4000
-_RECEIVE_BYTES: Final = 262_144
+RECEIVE_BYTES: Final = 262_144
 _PATIENCE: Final = 10.0
 
 Row = list[Any]
-Waiting = tuple[Transport, int, list[Row]]
+# A connection, the request's number there, its rows, and its bytes where somebody needs them.
+Waiting = tuple[Transport, int, list[Row], bytes]
 
 
-def _address(database: Path) -> str:
+def address_of(database: Path) -> str:
     """A path for the socket that is short enough, whatever the database's is."""
     name = hashlib.blake2b(bytes(database.resolve()), digest_size=8).hexdigest()
-    return os.path.join(tempfile.gettempdir(), f"sketch-{name}.sock")
+    return os.path.join(tempfile.gettempdir(), f"peer-{name}.sock")
 
 
 # --- the daemon ----------------------------------------------------------------------------
@@ -82,11 +91,36 @@ class _Queue:
             return taken
 
 
+class Batches:
+    """What is done with requests and with batches, on the daemon's connection."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+        self._last: int = cast(int, connection.execute(LAST_MESSAGE).fetchall()[0][0])
+
+    @staticmethod
+    def requests(transport: Transport, unpacker: Any) -> list[Waiting]:
+        """The requests that have arrived whole."""
+        return [(transport, number, rows, b"") for number, rows in unpacker]
+
+    def store(self, requests: list[Waiting]) -> None:
+        """Everything of a batch but its transaction."""
+        rows = [row for _, _, rows, _ in requests for row in rows]
+        counts = Counter(row[0] for row in rows)
+        self._connection.executemany(ADD_MESSAGE, rows)
+        self._connection.executemany(
+            COUNT_MESSAGES, [(count, 0, session) for session, count in counts.items()]
+        )
+        self._connection.execute(INDEX_AFTER, (self._last,))
+        self._last += len(rows)
+
+
 class _Connection(Protocol):
     """Requests are ``[number, rows]``, answers are the numbers."""
 
-    def __init__(self, queue: _Queue) -> None:
+    def __init__(self, queue: _Queue, kind: type[Batches]) -> None:
         self._queue = queue
+        self._requests = kind.requests
         self._unpacker = msgpack.Unpacker()
 
     def connection_made(self, transport: Any) -> None:
@@ -94,15 +128,13 @@ class _Connection(Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._unpacker.feed(data)
-        transport = self._transport
-        self._queue.put([(transport, number, rows) for number, rows in self._unpacker])
+        self._queue.put(self._requests(self._transport, self._unpacker))
 
 
-def _write(database: Path, queue: _Queue, loop: AbstractEventLoop) -> None:
+def _write(database: Path, queue: _Queue, loop: AbstractEventLoop, kind: type[Batches]) -> None:
     connection = raw.connect(database)
     connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
     connection.execute("PRAGMA cache_size=-16384")
-    last = connection.execute("SELECT coalesce(max(id), 0) FROM messages").fetchall()[0][0]
     pages_in_log = 0
 
     def committed(_connection: apsw.Connection, _name: str, pages: int) -> int:
@@ -111,17 +143,12 @@ def _write(database: Path, queue: _Queue, loop: AbstractEventLoop) -> None:
         return apsw.SQLITE_OK
 
     connection.set_wal_hook(committed)
+    batches = kind(connection)
     while True:
         requests = queue.take()
-        rows = [row for _, _, rows in requests for row in rows]
-        counts = Counter(row[0] for row in rows)
         connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(ADD_MESSAGE, rows)
-        changes = [(count, 0, session) for session, count in counts.items()]
-        connection.executemany(COUNT_MESSAGES, changes)
-        connection.execute(INDEX_AFTER, (last,))
+        batches.store(requests)
         connection.execute("COMMIT")
-        last = connection.last_insert_rowid()
         loop.call_soon_threadsafe(_answer, requests)
         if pages_in_log > _PAGES_IN_LOG:
             connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
@@ -129,22 +156,27 @@ def _write(database: Path, queue: _Queue, loop: AbstractEventLoop) -> None:
 
 def _answer(requests: list[Waiting]) -> None:
     answers: dict[Transport, list[bytes]] = {}
-    for transport, number, _ in requests:
+    for transport, number, _, _ in requests:
         answers.setdefault(transport, []).append(msgpack.packb(number))
     for transport, parts in answers.items():
         transport.write(b"".join(parts))
 
 
-def _serve(database: Path, address: str) -> None:
+def _serve(database: Path, address: str, kind: type[Batches]) -> None:
     loop, queue = uvloop.new_event_loop(), _Queue()
-    loop.run_until_complete(loop.create_unix_server(lambda: _Connection(queue), address))
-    threading.Thread(target=_write, args=(database, queue, loop), daemon=True).start()
+    loop.run_until_complete(loop.create_unix_server(lambda: _Connection(queue, kind), address))
+    threading.Thread(target=_write, args=(database, queue, loop, kind), daemon=True).start()
     loop.run_forever()
 
 
 def prepare(settings: Settings, text: Sequence[str]) -> None:
     """Make the file and start the daemon, which ends with this process."""
     raw.prepare(settings, text)
+    start(settings, Batches)
+
+
+def start(settings: Settings, kind: type[Batches]) -> None:
+    """Add the workers' sessions and start a daemon of this kind."""
     with raw.connect(settings.database) as connection:
         rows = [
             (session, time.time())
@@ -153,9 +185,9 @@ def prepare(settings: Settings, text: Sequence[str]) -> None:
         ]
         connection.executemany(ADD_SESSION, rows)
     connection.close()
-    address = _address(settings.database)
+    address = address_of(settings.database)
     daemon = multiprocessing.get_context("spawn").Process(
-        target=_serve, args=(settings.database, address), daemon=True
+        target=_serve, args=(settings.database, address, kind), daemon=True
     )
     daemon.start()
     atexit.register(partial(_end, daemon, address))
@@ -174,22 +206,25 @@ class SketchStore:
     """A socket, and the numbers of what was sent."""
 
     def __init__(self, database: Path, _worker: int) -> None:
-        self._socket = _connected(_address(database))
+        self._socket = connected(address_of(database))
         self._unpacker = msgpack.Unpacker()
         self._pack = msgpack.Packer().pack
         self._sent = 0
+
+    def _request(self, operation: Operation) -> bytes:
+        return bytes(self._pack((self._sent, rows_of(operation))))
 
     def send(self, operations: list[Operation]) -> None:
         """Send requests, answered in this order."""
         parts = []
         for operation in operations:
             self._sent += 1
-            parts.append(self._pack((self._sent, _rows(operation))))
+            parts.append(self._request(operation))
         self._socket.sendall(b"".join(parts))
 
     def answers(self) -> int:
         """Wait for answers; how many came."""
-        data = self._socket.recv(_RECEIVE_BYTES)
+        data = self._socket.recv(RECEIVE_BYTES)
         if not data:
             raise ConnectionError("the daemon is gone")
         self._unpacker.feed(data)
@@ -206,7 +241,8 @@ class SketchStore:
         self._socket.close()
 
 
-def _connected(address: str) -> socket.socket:
+def connected(address: str) -> socket.socket:
+    """A connection to a daemon that may have to be waited for."""
     give_up = time.monotonic() + _PATIENCE
     while True:
         made = socket.socket(socket.AF_UNIX)
@@ -221,7 +257,8 @@ def _connected(address: str) -> socket.socket:
             return made
 
 
-def _rows(operation: Operation) -> list[tuple[Any, ...]]:
+def rows_of(operation: Operation) -> list[tuple[Any, ...]]:
+    """The rows that an operation stores."""
     if isinstance(operation, Append):
         return [_row(operation.message)]
     assert isinstance(operation, AppendMany)
@@ -250,7 +287,8 @@ def keep_in_flight(
                 notes.answered(*waiting.popleft())
 
 
-def _loop_for(settings: Settings) -> Loop:
+def loop_for(settings: Settings) -> Loop:
+    """The loop with as many in flight as the settings say."""
     return partial(keep_in_flight, settings.in_flight)
 
 
@@ -260,7 +298,7 @@ PEER: Final = Peer(
     missing="it appends and does nothing else",
     prepare=prepare,
     open_store=SketchStore,
-    loop_for=_loop_for,
+    loop_for=loop_for,
     keeps_in_flight=True,
     versions=raw.versions,
 )
