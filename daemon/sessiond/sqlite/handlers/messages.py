@@ -1,6 +1,7 @@
 """Messages: append, replace, clear."""
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import apsw
@@ -41,28 +42,43 @@ def append_all(batch: Batch, appends: list[requests.MessageAppend]) -> int | Non
     if insertion is None or not insertion.takes_all(sessions):
         return None
     messages = [append.message for append in appends]
-    if any(m.message_key is not None or m.content_value is not None for m in messages):
+    if not _are_rows(messages):
         return None
     calls = Counter[str]()
     for append in appends:
         if append.message.tool_call_count:
             calls[append.session_id] += append.message.tool_call_count
     first = insertion.stage_all([_row(append.session_id, append.message) for append in appends])
-    batch.last_message_id = first + len(appends) - 1
     for session_id, count in sessions.items():
         batch.count(session_id, count, calls[session_id])
-    batch.index.added_all(batch, first, [message.content for message in messages])
+    _staged(batch, first, messages)
     return first
+
+
+def _are_rows(messages: Sequence[Message]) -> bool:
+    """Whether each message is a row and nothing else."""
+    return all(each.message_key is None and each.content_value is None for each in messages)
+
+
+def _staged(batch: Batch, first: int, messages: Sequence[Message]) -> None:
+    """Several rows were staged and counted, with ids from ``first`` on."""
+    batch.last_message_id = first + len(messages) - 1
+    batch.index.added_all(batch, first, [message.content for message in messages])
 
 
 @handles(requests.MessageAppendMany)
 def append_many(batch: Batch, request: requests.MessageAppendMany) -> list[int]:
     """Store several messages; a repeated key yields the first id in its place."""
-    session_id, insertion = request.session_id, batch.insertion
-    known = request.messages and insertion is not None and insertion.takes(session_id)
-    if not known and not exists(batch, session_id):
+    session_id, messages, insertion = request.session_id, request.messages, batch.insertion
+    if messages and insertion is not None and insertion.takes(session_id):
+        if _are_rows(messages):
+            first = insertion.stage_all([_row(session_id, each) for each in messages])
+            batch.count(session_id, len(messages), sum(each.tool_call_count for each in messages))
+            _staged(batch, first, messages)
+            return list(range(first, first + len(messages)))
+    elif not exists(batch, session_id):
         raise _unknown_session(session_id)
-    return [_store(batch, session_id, message) for message in request.messages]
+    return [_store(batch, session_id, message) for message in messages]
 
 
 @handles(requests.MessageReplace)
