@@ -1,7 +1,8 @@
 """Reading transcripts while others write at full speed: from the file, and through the daemon.
 
 Eight writers and a reader have to share the processor, whatever they do. What that alone costs
-is shown by the same reading from a second database that nobody writes.
+is shown by the same reading from a second database that nobody writes. A reader that reads without
+a pause uses up its share of the processors and then waits; one that reads now and then has not.
 """
 
 import contextlib
@@ -25,7 +26,18 @@ _DAEMON_IDLE: Final = "through the daemon, idle"
 _BUSY: Final = "direct, beside the writers"
 _ELSEWHERE: Final = "direct, another file beside the writers"
 _DAEMON_BUSY: Final = "through the daemon, beside the writers"
-_WAYS: Final = (_IDLE, _DAEMON_IDLE, _BUSY, _ELSEWHERE, _DAEMON_BUSY)
+_NOW_AND_THEN: Final = "direct, now and then, idle"
+_NOW_AND_THEN_BUSY: Final = "direct, now and then, beside the writers"
+_WAYS: Final = (
+    _IDLE,
+    _DAEMON_IDLE,
+    _NOW_AND_THEN,
+    _BUSY,
+    _ELSEWHERE,
+    _DAEMON_BUSY,
+    _NOW_AND_THEN_BUSY,
+)
+_PAUSES: Final = {_NOW_AND_THEN: 0.02, _NOW_AND_THEN_BUSY: 0.02}  # seconds between two reads
 _RATE: Final = "appends of the writers"
 
 _Read = Callable[[int], object]
@@ -67,14 +79,19 @@ def _round(
     site: Site, written: Target, number: int, reading: list[_Read], elsewhere: _Read
 ) -> Round:
     direct, asking = reading
-    idle = {_IDLE: direct, _DAEMON_IDLE: asking}
-    busy = {_BUSY: direct, _ELSEWHERE: elsewhere, _DAEMON_BUSY: asking}
+    idle = {_IDLE: direct, _DAEMON_IDLE: asking, _NOW_AND_THEN: direct}
+    busy = {
+        _BUSY: direct,
+        _ELSEWHERE: elsewhere,
+        _DAEMON_BUSY: asking,
+        _NOW_AND_THEN_BUSY: direct,
+    }
     taken: dict[str, list[float]] = {}
     for name in _order(list(idle), number):
-        taken[name] = timed(idle[name], site.seconds)
+        taken[name] = timed(idle[name], site.seconds, _PAUSES.get(name, 0.0))
     with writing(site, written, f"round-{number}-", site.seconds * len(busy)) as done:
         for name in _order(list(busy), number):
-            taken[name] = timed(busy[name], site.seconds)
+            taken[name] = timed(busy[name], site.seconds, _PAUSES.get(name, 0.0))
     found = {
         f"{name}, {which}": percentile(taken[name], which)
         for name, which in itertools.product(taken, ("p50", "p99"))
@@ -101,6 +118,8 @@ MEASURE: Final = Measure(
         Goal("transcript beside writers, p99 of another file's",
              f"{_BUSY}, p99", f"{_ELSEWHERE}, p99"),
         Goal("transcript beside writers, p50 of idle", f"{_BUSY}, p50", f"{_IDLE}, p50"),
+        Goal("transcript now and then beside writers, p99 of idle",
+             f"{_NOW_AND_THEN_BUSY}, p99", f"{_NOW_AND_THEN}, p99"),
         Goal("transcript through the daemon, p50 of direct, both idle",
              f"{_DAEMON_IDLE}, p50", f"{_IDLE}, p50", 3),
         Goal("transcript through the daemon, p50 of direct, beside writers",
