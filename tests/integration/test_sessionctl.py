@@ -290,7 +290,7 @@ def test_a_database_of_another_kind_is_named(ctl: Ctl, tmp_path: Path) -> None:
 
 # What is imported later may lie where nobody may look.
 AS_NOBODY = """
-import locale, os, sys  # what cannot be read any more afterwards
+import locale, os, random, sys  # what cannot be read any more afterwards
 import sessiond_client.cli.commands.status
 from sessiond_client.cli.program import run
 os.setgroups([])

@@ -124,7 +124,7 @@ def test_a_path_that_is_no_database_is_said(ctl: Ctl, path: bytes, why: str) -> 
 
 
 AS_SOMEBODY = """
-import locale, os, sys  # what cannot be read any more afterwards
+import locale, os, random, sys  # what cannot be read any more afterwards
 import sessiond_client.cli.commands.status, sessiond_client.cli.commands.stop
 from sessiond_client.cli.program import run
 os.setgroups([])
