@@ -1,6 +1,7 @@
 """What is compared with what, and what is to be reached."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -12,41 +13,40 @@ def _entry(program: str, processes: int, in_flight: int = 1, mix: str = "append"
     return Entry(program, options)
 
 
-PIPELINED: Final = "sessiond, 8 processes, 500 in flight"
-ONE_AT_A_TIME: Final = "sessiond, 8 processes, one at a time"
+def _pipelined(program: str) -> str:
+    return f"{program}, 8 processes, 500 in flight"
+
+
+def _one_at_a_time(program: str) -> str:
+    return f"{program}, 8 processes, one at a time"
+
+
+def _alone(program: str) -> str:
+    return f"{program}, 1 process"
+
+
+def _lists(program: str) -> str:
+    return f"{program}, 1 process, 20 messages a call"
+
+
+PIPELINED: Final = _pipelined(SESSIOND)
+ONE_AT_A_TIME: Final = _one_at_a_time(SESSIOND)
 THIRTY_TWO: Final = "sessiond, 32 processes, one at a time"
-ALONE: Final = "sessiond, 1 process"
-LISTS: Final = "sessiond, 1 process, 20 messages a call"
-LISTS_PIPELINED: Final = "sessiond, 1 process, 20 messages a call, 8 in flight"
+ALONE: Final = _alone(SESSIOND)
+LISTS: Final = _lists(SESSIOND)
+LISTS_PIPELINED: Final = f"{LISTS}, 8 in flight"
 DIRECT: Final = "direct, 8 processes"
-DIRECT_ALONE: Final = "direct, 1 process"
+DIRECT_ALONE: Final = _alone("direct")
 HERMES: Final = "hermes-agent, 8 processes"
 HERMES_LISTS: Final = "hermes-agent, 20 messages a call"
-INPROCESS: Final = "inprocess, 8 processes, 500 in flight"
-INPROCESS_ONE: Final = "inprocess, 8 processes, one at a time"
-RAW: Final = "raw, 1 process"
-RAW_LISTS: Final = "raw, 1 process, 20 messages a call"
-LIMIT: Final = "limit, 1 process"
+INPROCESS: Final = _pipelined("inprocess")
+INPROCESS_ONE: Final = _one_at_a_time("inprocess")
+RAW: Final = _alone("raw")
+RAW_LISTS: Final = _lists("raw")
+LIMIT: Final = _alone("limit")
 
 # From what the design alone costs to the daemon with its own clients: one rung more each.
 RUNGS: Final = ("sketch", "keeping", "frames")
-
-
-def _pipelined(rung: str) -> str:
-    return f"{rung}, 8 processes, 500 in flight"
-
-
-def _one_at_a_time(rung: str) -> str:
-    return f"{rung}, 8 processes, one at a time"
-
-
-def _alone(rung: str) -> str:
-    return f"{rung}, 1 process"
-
-
-def _lists(rung: str) -> str:
-    return f"{rung}, 1 process, 20 messages a call"
-
 
 ENTRIES: Final[dict[str, Entry]] = {
     PIPELINED: _entry(SESSIOND, 8, 500),
@@ -129,25 +129,7 @@ class Ratio:
         return "" if self.bound is None else f"{'≥' if self.at_least else '≤'} {self.bound:g}"
 
 
-def _floor(rung: str) -> tuple[Ratio, ...]:
-    """What one rung comes to, in the work that has goals."""
-    throughput = Figure.THROUGHPUT
-    name = f"floor: {rung}"
-    return (
-        Ratio(f"{name} pipelined, against raw", throughput, _pipelined(rung), RAW),
-        Ratio(f"{name} pipelined, against limit", throughput, _pipelined(rung), LIMIT),
-        Ratio(f"{name} pipelined, against direct", throughput, _pipelined(rung), DIRECT),
-        Ratio(f"{name} pipelined, against hermes-agent", throughput, _pipelined(rung), HERMES),
-        Ratio(f"{name} one at a time, against direct", throughput, _one_at_a_time(rung), DIRECT),
-        Ratio(f"{name} one at a time, against hermes-agent", throughput, _one_at_a_time(rung),
-              HERMES),
-        Ratio(f"{name}, 1 process, p50 of direct's", Figure.P50, _alone(rung), DIRECT_ALONE,
-              None, False),
-        Ratio(f"{name}, 20 messages a call, against raw", throughput, _lists(rung), RAW_LISTS),
-    )  # fmt: skip
-
-
-RATIOS: Final = (
+_OURS: Final = (
     Ratio("pipelined, against raw", Figure.THROUGHPUT, PIPELINED, RAW, 1.5),
     Ratio("pipelined, against limit", Figure.THROUGHPUT, PIPELINED, LIMIT, 0.75),
     Ratio("pipelined, against direct", Figure.THROUGHPUT, PIPELINED, DIRECT, 18),
@@ -163,5 +145,16 @@ RATIOS: Final = (
           LISTS_PIPELINED, RAW_LISTS),
     Ratio("32 processes, against 8", Figure.THROUGHPUT, THIRTY_TWO, ONE_AT_A_TIME, 1),
     Ratio("32 processes, slowest of the mean", Figure.SHARE, THIRTY_TWO, None, 0.5),
-    *(ratio for rung in RUNGS for ratio in _floor(rung)),
 )  # fmt: skip
+
+
+def _floor(rung: str) -> Iterator[Ratio]:
+    """What a rung comes to, in the work that it does and that has a goal."""
+    works = {work(SESSIOND): work(rung) for work in (_pipelined, _one_at_a_time, _alone, _lists)}
+    for ratio in _OURS:
+        if ratio.ours in works and ratio.bound is not None:
+            name = f"floor: {rung}, {ratio.name}"
+            yield replace(ratio, name=name, ours=works[ratio.ours], bound=None)
+
+
+RATIOS: Final = (*_OURS, *(ratio for rung in RUNGS for ratio in _floor(rung)))

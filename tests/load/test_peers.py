@@ -33,6 +33,7 @@ from sessiond_client.bench.operations import (
 )
 from sessiond_client.bench.workers import Task, run_together
 from sessiond_protocol.receipts import load_receipts
+from tests.load.contests import RUNGS
 from tests.load.peers import direct, hermes
 from tests.load.peers.common import Unsupported
 from tests.load.peers.loops import in_groups
@@ -41,7 +42,6 @@ from tests.support.hermes import environment, needs_hermes
 ROOT = Path(__file__).resolve().parents[2]
 READ_MIXES = [mix for mix in Mix if mix in READS]
 PLAIN_PEERS = ("direct", "inprocess", "raw", "limit")
-RUNGS = ("sketch", "keeping", "frames")
 APPENDING_PEERS = (*PLAIN_PEERS, *RUNGS)
 
 

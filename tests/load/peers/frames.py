@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +20,6 @@ from sessiond_client.bench.operations import (
     Append,
     AppendMany,
     Message,
-    Mix,
     Operation,
     worker_sessions,
 )
@@ -27,8 +27,8 @@ from sessiond_protocol import wire
 from sessiond_protocol.channel import CLIENT_ID_BYTES
 from sessiond_protocol.requests.message import MessageAppend, MessageAppendMany
 from sessiond_protocol.requests.server import ServerHello
-from tests.load.peers import raw, sketch
-from tests.load.peers.common import Peer, Settings, main
+from tests.load.peers import sketch
+from tests.load.peers.common import Settings, main
 from tests.load.peers.sketch import SketchStore, address_of, connected
 
 _PATIENCE: Final = 30.0
@@ -103,16 +103,7 @@ def _fields(message: Message) -> dict[str, Any]:
     return {"role": message.role, "content": message.content, "timestamp": time.time()}
 
 
-PEER: Final = Peer(
-    name="frames",
-    mixes=frozenset({Mix.APPEND, Mix.APPEND_MANY}),
-    missing="it appends and does nothing else",
-    prepare=prepare,
-    open_store=FramesStore,
-    loop_for=sketch.loop_for,
-    keeps_in_flight=True,
-    versions=raw.versions,
-)
+PEER: Final = replace(sketch.PEER, name="frames", prepare=prepare, open_store=FramesStore)
 
 if __name__ == "__main__":
     sys.exit(main(PEER))

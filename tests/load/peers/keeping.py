@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import apsw
@@ -17,35 +18,19 @@ import msgspec
 from msgpack import unpackb
 
 from sessiond.sqlite.cjk_index import add_pairs, pairs_of
-from sessiond_client.bench.operations import Mix, Operation
+from sessiond.sqlite.meta import Meta
+from sessiond.sqlite.receipts import Channels
+from sessiond_client.bench.operations import Operation
 from sessiond_protocol import schema
-from sessiond_protocol.receipts import (
-    IdReceipts,
-    Receipt,
-    Receipts,
-    digest,
-    digests,
-    store_receipts,
-)
+from sessiond_protocol.channel import ChannelRun, ServerChannel
+from sessiond_protocol.receipts import IdReceipts, Receipt, Receipts, digest, digests
 from sessiond_protocol.requests.message import MessageAppend, MessageAppendMany
 from tests.load.peers import raw, sketch
-from tests.load.peers.common import Peer, Settings, main
+from tests.load.peers.common import Settings, main
 from tests.load.peers.plain import base_statements
 from tests.load.peers.sketch import Batches, SketchStore, Waiting
 
-_META: Final = (
-    "INSERT INTO sessiond_meta (id, generation) VALUES (1, randomblob(16))",
-    "UPDATE sessiond_meta SET commits = commits + 1, cjk_cursor = ? WHERE id = 1",
-)
-_CLIENT: Final = (
-    "INSERT INTO sessiond_clients (client, last, floor, last_seen) VALUES (?, ?, ?, ?)"
-    " ON CONFLICT (client) DO UPDATE SET last = excluded.last, floor = excluded.floor,"
-    " last_seen = excluded.last_seen"
-)
-_CONFIRMED: Final = "DELETE FROM sessiond_receipts WHERE client = ? AND last_seq < ?"
-_RECEIPTS: Final = (
-    "INSERT INTO sessiond_receipts (client, last_seq, first_seq, answers) VALUES (?, ?, ?, ?)"
-)
+_ADD_META: Final = "INSERT INTO sessiond_meta (id, generation) VALUES (1, randomblob(16))"
 
 
 class KeepingBatches(Batches):
@@ -53,6 +38,8 @@ class KeepingBatches(Batches):
 
     def __init__(self, connection: apsw.Connection) -> None:
         super().__init__(connection)
+        self._meta = Meta(connection)
+        self._channels = Channels(connection)
         self._clients: dict[Any, bytes] = {}
         self._kept: dict[bytes, int] = {}  # the highest number of each client's last batch
 
@@ -74,7 +61,10 @@ class KeepingBatches(Batches):
         if pairs:
             add_pairs(self._connection, pairs, indexed=True)
         self._keep_receipts(requests, first)
-        self._connection.execute(_META[1], (self._last,))
+        self._meta.begin()
+        self._meta.row.cjk_cursor = self._last
+        self._meta.write()
+        self._meta.absorb()
 
     def _keep_receipts(self, requests: list[Waiting], first: int) -> None:
         by_client: dict[bytes, list[tuple[int, int, int, bytes]]] = {}
@@ -84,16 +74,13 @@ class KeepingBatches(Batches):
                 client = self._clients[transport] = os.urandom(16)
             by_client.setdefault(client, []).append((number, first, len(rows), data))
             first += len(rows)
-        clients, confirmed, receipts = [], [], []
+        runs = []
         for client, decided in by_client.items():
-            kept = self._kept.get(client, 0)
-            last = self._kept[client] = decided[-1][0]
-            clients.append((client, last, kept + 1, time.time()))
-            confirmed.append((client, kept))
-            receipts.append((client, last, decided[0][0], store_receipts(_receipts(decided))))
-        self._connection.executemany(_CLIENT, clients)
-        self._connection.executemany(_CONFIRMED, confirmed)
-        self._connection.executemany(_RECEIPTS, receipts)
+            run = ChannelRun(ServerChannel(floor=self._kept.get(client, 0) + 1))
+            run.decided = _receipts(decided)
+            run.last = self._kept[client] = decided[-1][0]
+            runs.append((client, run))
+        self._channels.write(runs, time.time())
 
 
 def _receipts(decided: list[tuple[int, int, int, bytes]]) -> list[Receipts]:
@@ -123,7 +110,7 @@ def prepare(settings: Settings, text: Sequence[str]) -> None:
         for statement in schema.statements():
             if statement not in plain:
                 connection.execute(statement)
-        connection.execute(_META[0])
+        connection.execute(_ADD_META)
     connection.close()
     sketch.start(settings, KeepingBatches)
 
@@ -135,16 +122,7 @@ class KeepingStore(SketchStore):
         return bytes(self._pack((self._sent, self._pack(sketch.rows_of(operation)))))
 
 
-PEER: Final = Peer(
-    name="keeping",
-    mixes=frozenset({Mix.APPEND, Mix.APPEND_MANY}),
-    missing="it appends and does nothing else",
-    prepare=prepare,
-    open_store=KeepingStore,
-    loop_for=sketch.loop_for,
-    keeps_in_flight=True,
-    versions=raw.versions,
-)
+PEER: Final = replace(sketch.PEER, name="keeping", prepare=prepare, open_store=KeepingStore)
 
 if __name__ == "__main__":
     sys.exit(main(PEER))

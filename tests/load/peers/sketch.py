@@ -287,8 +287,7 @@ def keep_in_flight(
                 notes.answered(*waiting.popleft())
 
 
-def loop_for(settings: Settings) -> Loop:
-    """The loop with as many in flight as the settings say."""
+def _loop_for(settings: Settings) -> Loop:
     return partial(keep_in_flight, settings.in_flight)
 
 
@@ -298,7 +297,7 @@ PEER: Final = Peer(
     missing="it appends and does nothing else",
     prepare=prepare,
     open_store=SketchStore,
-    loop_for=loop_for,
+    loop_for=_loop_for,
     keeps_in_flight=True,
     versions=raw.versions,
 )
