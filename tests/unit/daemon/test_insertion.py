@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from sessiond.sqlite.insertion import Insertion
 from sessiond.work import Fate, Outcome
@@ -105,6 +106,20 @@ def test_whoever_looks_at_messages_sees_those_before(file: Opened) -> None:
     assert file.check().sound
 
 
+def test_a_list_of_plain_messages_is_told_its_ids_and_counted(file: Opened) -> None:
+    calling = replace(message("text"), tool_calls="[1, 2]", tool_call_count=2)
+    many = MessageAppendMany(session_id="s", messages=[message("中文 text"), calling, calling])
+    results = file.results(appending("s", "taught"), many, appending("s", "after"), many)
+    assert results == [3, [4, 5, 6], 7, [8, 9, 10]]
+    assert [text for _, _, text in stored(file)][3:6] == ["中文 text", "text", "text"]
+    assert file.rows("SELECT message_count, tool_call_count FROM sessions WHERE id = 's'") == [
+        (9, 8)
+    ]
+    assert file.found("text") == [4, 5, 6, 8, 9, 10]
+    assert file.rows("SELECT message_id FROM sessiond_cjk") == [(4,), (8,)]
+    assert file.check().sound
+
+
 def test_a_session_that_went_in_between_fails_its_own_append_only(file: Opened) -> None:
     before, _, lost, empty, after = file.apply(
         appending("t", "before"), SessionDelete(session_id="s"), appending("s", "lost"),
@@ -174,7 +189,8 @@ _rich = st.builds(
     # Not a number is NULL to SQLite: a row that passes every check but the table's own.
     st.sampled_from((1.0,) * 27 + (0.5, 2.0, 2.0, float("nan"))),
 )  # fmt: skip
-_rows = st.lists(_rich, max_size=4)
+_plain = _rich.map(lambda rich: replace(rich, message_key=None, content_value=None))
+_rows = st.one_of(st.lists(_rich, max_size=4), st.lists(_plain, max_size=4))
 _state = st.one_of(
     st.none(), st.builds(Unchanged, unmarked=st.booleans(), message_count=st.integers(0, 3))
 )
