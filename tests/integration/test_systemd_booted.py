@@ -23,6 +23,8 @@ from tests.support.systemd_pid1 import Booted, why_not
 ROOT = Path(__file__).parents[2]
 PYTHON = sys.executable
 PROGRAM = str(Path(sys.executable).with_name("sessiond"))
+# What users' programs are made of: this checkout and this Python.
+NEEDED = {str(ROOT), sys.prefix, sys.base_prefix, os.path.realpath(sys.executable)}
 SUPPORT = ROOT / "tests" / "support" / "systemd_pid1"
 SERVICE, SOCKET = "sessiond.service", "sessiond.socket"
 DROP_INS = f"/etc/systemd/system/{SERVICE}.d"
@@ -48,8 +50,7 @@ def interpreter() -> str:
     The unit hides homes, and sessionctl refuses to install such a program for the system. Here
     the homes stay hidden, and what is needed is put back alone.
     """
-    needed = {str(ROOT), sys.prefix, sys.base_prefix, os.path.realpath(sys.executable)}
-    hidden = sorted(each for each in needed if each.startswith(("/home/", "/root/", "/tmp/")))
+    hidden = sorted(each for each in NEEDED if each.startswith(("/home/", "/root/", "/tmp/")))
     lines = ["ProtectHome=tmpfs", *(f"BindReadOnlyPaths={each}" for each in hidden)]
     return "\n".join(["[Service]", *lines, ""])
 
@@ -75,9 +76,10 @@ def systemd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Booted]:
         place.write_text(text)
     booted = Booted(payload)
     try:
-        # Users must reach the interpreter, too; this is a layer above the machine's own folders.
-        for folder in Path(os.path.realpath(sys.executable)).parents:
-            booted.run("chmod", "o+x", str(folder))
+        # Users must reach it, too, also in a folder that is its owner's alone; this is a layer
+        # above the machine's own folders.
+        folders = {folder for each in NEEDED for folder in Path(each, "any").parents}
+        booted.run("chmod", "o+x", *sorted(map(str, folders)))
         booted.systemctl("enable", "--now", SOCKET)
         yield booted
     finally:
